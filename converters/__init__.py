@@ -1,0 +1,1 @@
+"""Published weights -> Flax: readers of file formats, tables of names, one strict conversion."""

@@ -1,0 +1,69 @@
+"""Tables of names, one a layout: (prefix in the file, path in the Flax network, kind of layer).
+
+A rule's pattern matches a whole layer prefix of the file; its kind says which leaves the layer has
+and how each is turned into Flax's order.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from converters.rules import ir, mobilefacenet
+
+Transform = Callable[[np.ndarray, tuple[int, ...]], np.ndarray]
+
+
+def _same(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    return array
+
+
+def _conv(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """OIHW -> HWIO."""
+    return array.transpose(2, 3, 1, 0)
+
+
+def _depthwise(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """(C,1,H,W) -> HWC."""
+    return array[:, 0].transpose(1, 2, 0)
+
+
+def _flat_dense(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """(O, C*H*W), flattened in torch's order -> HWCO."""
+    height, width, channels, outputs = shape
+    return array.reshape(outputs, channels, height, width).transpose(2, 3, 1, 0)
+
+
+# kind -> {leaf in the file: (leaf in Flax, transform, dimensions in the file)}
+KINDS: dict[str, dict[str, tuple[str, Transform, int]]] = {
+    "conv": {"weight": ("kernel", _conv, 4), "bias": ("bias", _same, 1)},
+    "depthwise": {"weight": ("kernel", _depthwise, 4)},
+    "flat_dense": {"weight": ("kernel", _flat_dense, 2), "bias": ("bias", _same, 1)},
+    "prelu": {"weight": ("slope", _same, 1)},
+    "bn": {
+        "weight": ("scale", _same, 1),
+        "bias": ("bias", _same, 1),
+        "running_mean": ("mean", _same, 1),
+        "running_var": ("var", _same, 1),
+    },
+}
+
+
+class Layout(NamedTuple):
+    """The names of one family of files.
+
+    Attributes:
+      rules: (pattern of a layer's prefix, Flax path template, kind of `KINDS`).
+      prefixes: prefixes that all names of such a file may share; stripped by rule.
+    """
+
+    rules: tuple[tuple[str, str, str], ...]
+    prefixes: tuple[str, ...] = ()
+
+
+LAYOUTS: dict[str, Layout] = {
+    "ir": Layout(ir.RULES),
+    "mobilefacenet_blocks": Layout(mobilefacenet.BLOCKS),
+    "mobilefacenet_named": Layout(mobilefacenet.NAMED, ("arcface.",)),
+    "mobilefacenet_v2": Layout(mobilefacenet.V2),
+}

@@ -1,0 +1,154 @@
+"""The configuration that generate and evaluate share: every key, its default and its check.
+
+A file in `configs/` starts from `get_config()` here and changes what its experiment needs; the
+command line overrides single keys with `--config.key=value`. Unknown keys are refused.
+"""
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+from absl import flags as absl_flags
+from ml_collections import config_flags
+
+from opom_jax.data import people
+from opom_jax.errors import InputError
+from opom_jax.masks.generate import Settings
+
+PRECISIONS = ("float32", "bfloat16")
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """The defaults: OPOM-ConvexHull as published, on photos that the user names."""
+    return ml_collections.config_dict.create(
+        method="convex_hull",  # fi_uap, fi_uap_plus, affine_hull, class_center, convex_hull
+        surrogate="",  # folder of a converted network
+        targets=(),  # folders of converted networks, for evaluate
+        epsilon=8.0,  # largest change of a pixel, 0..255
+        step_size=1.0,
+        steps=16,
+        initial_steps=5,  # ClassCenter steps at the start of convex_hull
+        lower=0.0,  # coefficients of the reduced hull
+        upper=1.0,
+        momentum=0.0,  # decay; the papers use 1.0
+        form="published",  # or "paper": objective and update
+        seed=0,
+        precision="float32",  # or "bfloat16": convolutions
+        people_per_batch=0,  # 0: chosen from memory_gib
+        memory_gib=0.0,  # for a batch on the device; 0: 2 on CPU, 60 % of what is free elsewhere
+        rounding="truncate",  # of masked probes to uint8: "truncate" as published, or "round"
+        data=ml_collections.config_dict.create(
+            people="",  # a folder with a folder per person, or instead the lists below
+            root="",  # what the lists' paths are relative to
+            train_list="",
+            train_per_person=10,
+            test_list="",
+            test_per_person=0,  # 0: consecutive lines of one folder are one person
+            list_format="path",  # or "megaface": the path is the second column
+            distractors="",  # a folder or a list
+            limit=0,  # people; 0: all
+            image_size=112,
+            resize=False,  # other sizes: resized, or else refused
+        ),
+    )
+
+
+def define(flags: absl_flags.FlagValues, argv: list[str], workdir_help: str) -> None:
+    """Defines --config and --workdir.
+
+    Raises:
+      InputError: a config file that cannot be loaded, an unknown key, a value of another type.
+    """
+    absl_flags.DEFINE_string("workdir", None, workdir_help, flag_values=flags)
+    known, sys_argv = get_config(), sys.argv
+    try:
+        sys.argv = argv  # config_flags reads overrides from there
+        config_flags.DEFINE_config_file(
+            "config", __file__, "A file of configs/; keys: " + _keys(known), flag_values=flags
+        )
+        flags(argv)
+        flags.config.keys()  # a file that failed to load fails here
+    except absl_flags.Error as error:
+        raise InputError(f"{str(error).splitlines()[0]}; see --help.") from error
+    except (AttributeError, KeyError) as error:
+        name = re.sub(r"[^\w.]", "", str(error.args[0]).split(" ")[0])
+        raise InputError(f"Unknown config key {name!r}; known keys: {_keys(known)}.") from error
+    except (OSError, SyntaxError, ImportError) as error:
+        raise InputError(f"--config: the file cannot be loaded ({error}).") from error
+    finally:
+        sys.argv = sys_argv
+    unknown = set(_flat(flags.config)) - set(_flat(known))
+    if unknown:
+        raise InputError(f"Unknown config key {min(unknown)!r}; known keys: {_keys(known)}.")
+
+
+def settings(config: ml_collections.ConfigDict) -> Settings:
+    """What decides a mask, checked for ranges; raises InputError."""
+    names = Settings.__dataclass_fields__
+    chosen = Settings(**{name: config[name] for name in names})
+    chosen.check()
+    checks = {
+        "precision": PRECISIONS,
+        "rounding": ("truncate", "round"),
+        "data.list_format": ("path", "megaface"),
+    }
+    for key, allowed in checks.items():
+        require(key, _get(config, key), _get(config, key) in allowed, f"one of {allowed}")
+    require("people_per_batch", config.people_per_batch, config.people_per_batch >= 0, ">= 0")
+    require("memory_gib", config.memory_gib, config.memory_gib >= 0, ">= 0")
+    size = config.data.image_size
+    require("data.image_size", size, 16 <= size <= 1024, "between 16 and 1024")
+    return chosen
+
+
+def require(key: str, value: Any, ok: bool, wanted: str) -> None:
+    """Raises InputError that names a config key unless ok."""
+    if not ok:
+        raise InputError(f"config.{key}={value!r} must be {wanted}.")
+
+
+def workdir(flags: absl_flags.FlagValues) -> Path:
+    """The folder of --workdir; InputError if it was not given."""
+    if not flags.workdir:
+        raise InputError("--workdir is missing; name the folder for the results.")
+    return Path(flags.workdir)
+
+
+def load_people(data: ml_collections.ConfigDict) -> list[people.Person]:
+    """The people of `config.data`; InputError if they are not named in exactly one way."""
+    if bool(data.people) == bool(data.train_list):
+        raise InputError(
+            "Name the people either as config.data.people (a folder with a folder per person) or "
+            "as config.data.root with config.data.train_list."
+        )
+    require("data.train_per_person", data.train_per_person, data.train_per_person >= 0, ">= 0")
+    if data.people:
+        require("data.train_per_person", data.train_per_person, data.train_per_person > 0, "> 0")
+        return people.from_folder(data.people, data.train_per_person, data.limit)
+    return people.from_lists(
+        data.root,
+        data.train_list,
+        data.train_per_person,
+        data.test_list,
+        data.test_per_person,
+        data.list_format,
+        data.limit,
+    )
+
+
+def _flat(config, prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in config.items():
+        nested = isinstance(value, ml_collections.ConfigDict)
+        flat |= _flat(value, f"{prefix}{key}.") if nested else {prefix + key: value}
+    return flat
+
+
+def _get(config, key: str) -> Any:
+    return _flat(config)[key]
+
+
+def _keys(config) -> str:
+    return ", ".join(_flat(config))

@@ -1,0 +1,167 @@
+"""evaluate --workdir=FOLDER [--config=FILE] --config.targets=NETWORK,NETWORK,...
+
+Measures how well the masks of WORKDIR protect the probes of `config.data` against target networks,
+and how well no mask does; prints a table and writes results.json, results.csv and people.csv.
+The mean leaves out targets that are the surrogate itself (marked *).
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from absl import flags as absl_flags
+
+from opom_jax.cli import cache_folder
+from opom_jax.cli import config as options
+from opom_jax.cli.generate import use_precision
+from opom_jax.cli.progress import Progress
+from opom_jax.data import images
+from opom_jax.data.people import Person, flat_images
+from opom_jax.errors import InputError
+from opom_jax.evaluation import report
+from opom_jax.evaluation.features import BATCH, cached, extractor
+from opom_jax.evaluation.identification import TOP, Ranks, ranks
+from opom_jax.masks.apply import apply_mask
+from opom_jax.masks.store import mask_path, read_config, read_mask
+from opom_jax.networks import recognizer
+from opom_jax.networks.recognizer import Recognizer
+
+
+def define(flags: absl_flags.FlagValues, argv: list[str]) -> None:
+    """Defines the verb's flags."""
+    options.define(flags, argv, "Folder with masks/; receives the results.")
+
+
+def run(flags: absl_flags.FlagValues) -> None:
+    """Checks everything, evaluates target by target, prints the table."""
+    config, workdir = flags.config, options.workdir(flags)
+    options.settings(config)
+    data = config.data
+    use_precision(config.precision)
+    targets = _targets(config)
+    people = options.load_people(data)
+    _check_people(people, workdir, data.image_size)
+    probes = [path for person in people for path in person.probes]
+    if not data.distractors:
+        raise InputError("config.data.distractors is missing; name a folder or a list of images.")
+    distractors = flat_images(data.distractors, data.root, data.list_format)
+    digests = {
+        "probes": images.inspect(
+            probes, data.image_size, data.resize, progress=_progress("probes")
+        ),
+        "distractors": images.inspect(
+            distractors, data.image_size, data.resize, progress=_progress("distractors")
+        ),
+    }
+    counts = [len(person.probes) for person in people]
+    results: report.Results = {}
+    lines: dict[str, list[list]] = {}
+    for network in targets:
+        extract = extractor(network)
+
+        def features(what, paths, network=network, extract=extract):
+            key = {
+                "network": network.digest,
+                "preprocessing": network.spec.card(),
+                "images": digests[what],
+                "size": data.image_size,
+                "precision": config.precision,
+            }
+            shape = len(paths), network.spec.embedding
+            compute = lambda: extract(_pixels(paths, data))  # noqa: E731
+            return cached(cache_folder() / "features", key, shape, compute)
+
+        clean, others = features("probes", probes), features("distractors", distractors)
+        masked = extract(_masked(people, workdir, data, config.rounding))
+        rows = {"none": clean, "masked": masked}
+        found = {row: ranks(rows[row], clean, counts, others) for row in rows}
+        results[network.name] = {row: _rates(found[row]) for row in rows}
+        lines[network.name] = _people_lines(network.name, found, people)
+    white_box = _white_box(workdir, targets)
+    black_box = [t.name for t in targets if t.name not in white_box]
+    results["mean"] = report.mean(results, black_box or white_box)
+    report.write(workdir, results, lines)
+    print(report.markdown(results, white_box))
+    print(f"results: {workdir / 'results.json'}")
+
+
+def _targets(config) -> list[Recognizer]:
+    folders = [f.strip() for entry in config.targets for f in entry.split(",") if f.strip()]
+    if not folders:
+        raise InputError("config.targets is missing; name folders of converted networks.")
+    targets = [recognizer.load(folder, config.precision) for folder in folders]
+    names = [target.name for target in targets]
+    twice = sorted({name for name in names if names.count(name) > 1} | ({"mean"} & set(names)))
+    if twice:
+        raise InputError(f"config.targets names {twice[0]!r} twice or badly; rename a folder.")
+    return targets
+
+
+def _check_people(people: Sequence[Person], workdir: Path, size: int) -> None:
+    """Every person has two probes and a mask that was made for them."""
+    names = _mask_names(workdir)
+    for k, person in enumerate(people):
+        if len(person.probes) < 2:
+            raise InputError(
+                f"{person.name} has {len(person.probes)} test photos, needs 2 or more; lower "
+                "config.data.train_per_person, name a config.data.test_list, or leave them out."
+            )
+        if names.get(k, person.name) != person.name:
+            raise InputError(
+                f"{mask_path(workdir, k)} was made for {names[k]}, not for {person.name}; "
+                "evaluate with the people of config.data that generate had."
+            )
+        read_mask(mask_path(workdir, k), size)
+
+
+def _mask_names(workdir: Path) -> dict[int, str]:
+    """Number -> name, from the metrics that generate left; none for masks from elsewhere."""
+    path = workdir / "metrics.jsonl"
+    if not path.exists():
+        return {}
+    try:
+        entries = [json.loads(line) for line in path.read_text().splitlines()]
+        return {entry["id"]: entry["name"] for entry in entries}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is damaged; run the same generate command again.") from error
+
+
+def _white_box(workdir: Path, targets: Sequence[Recognizer]) -> list[str]:
+    if not (workdir / "config.json").exists():
+        return []
+    surrogate = read_config(workdir).get("surrogate", {}).get("weights_sha256")
+    return [target.name for target in targets if target.digest == surrogate]
+
+
+def _pixels(paths: Sequence[Path], data) -> Iterator[np.ndarray]:
+    batches = (paths[k : k + BATCH] for k in range(0, len(paths), BATCH))
+    return images.read_batches(batches, data.image_size, data.resize)
+
+
+def _masked(people: Sequence[Person], workdir: Path, data, rounding: str) -> Iterator[np.ndarray]:
+    owners = [k for k, person in enumerate(people) for _ in person.probes]
+    probes = [path for person in people for path in person.probes]
+    start = 0
+    for pixels in _pixels(probes, data):
+        own = owners[start : start + len(pixels)]
+        masks = {k: read_mask(mask_path(workdir, k), data.image_size) for k in sorted(set(own))}
+        yield apply_mask(pixels, np.stack([masks[k] for k in own]), rounding)
+        start += len(pixels)
+
+
+def _rates(found: Ranks) -> dict[str, float]:
+    rates = dict(zip((f"top{k}" for k in TOP), found.protection().tolist(), strict=True))
+    return rates | {"tests": len(found.rank)}
+
+
+def _people_lines(target: str, found: dict[str, Ranks], people: Sequence[Person]) -> list[list]:
+    return [
+        [target, row, k, people[k].name, *counts.tolist()]
+        for row, of in found.items()
+        for k, counts in enumerate(of.per_person())
+    ]
+
+
+def _progress(what: str) -> Progress:
+    return Progress(f"checking {what}", "photos")

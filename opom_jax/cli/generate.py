@@ -1,0 +1,137 @@
+"""generate --workdir=FOLDER [--config=FILE] --config.surrogate=NETWORK --config.data.people=FOLDER
+
+Makes one mask per person: WORKDIR/masks/mask_id<k>.npy (float32, (3,H,W), RGB), config.json and
+metrics.jsonl. The same command continues an interrupted run.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import jax
+import numpy as np
+from absl import flags as absl_flags
+
+from opom_jax.cli import config as options
+from opom_jax.cli.progress import Progress
+from opom_jax.data import images
+from opom_jax.data.people import Person
+from opom_jax.errors import InputError
+from opom_jax.masks import generate as masks
+from opom_jax.masks.store import Store, read_config
+from opom_jax.networks import recognizer
+
+CPU_MEMORY_GIB = 2.0
+FREE_SHARE = 0.6  # of an accelerator's free memory
+GIB = 2**30
+
+
+def define(flags: absl_flags.FlagValues, argv: list[str]) -> None:
+    """Defines the verb's flags."""
+    options.define(flags, argv, "Folder for masks, config.json and metrics.jsonl.")
+
+
+def run(flags: absl_flags.FlagValues) -> None:
+    """Checks everything, then makes the masks that are not there yet."""
+    config, workdir = flags.config, options.workdir(flags)
+    settings = options.settings(config)
+    if not config.surrogate:
+        raise InputError("config.surrogate is missing; name the folder of a converted network.")
+    use_precision(config.precision)
+    network = recognizer.load(config.surrogate, config.precision)
+    people = options.load_people(config.data)
+    for person in people:
+        settings.check_photos(person.name, len(person.train))
+    photos = images.inspect(
+        [path for person in people for path in person.train],
+        config.data.image_size,
+        config.data.resize,
+        progress=Progress("checking", "photos"),
+    )
+    batch = config.people_per_batch or _recorded_batch(workdir) or _batch(config, network, people)
+    record = {
+        "settings": {name: getattr(settings, name) for name in settings.__dataclass_fields__},
+        "precision": config.precision,
+        "surrogate": {"name": network.name, "weights_sha256": network.digest},
+        "people": len(people),
+        "photos_sha256": photos,
+        "image_size": config.data.image_size,
+        "people_per_batch": min(batch, len(people)),
+    }
+    with Store(workdir, record) as store:
+        _make(store, settings, network, people, record["people_per_batch"], config.data)
+    print(f"{len(people)} masks: {workdir / 'masks'}")
+
+
+def use_precision(precision: str) -> None:
+    """float32 means float32 everywhere: no TF32 in an accelerator's products."""
+    choice = "highest" if precision == "float32" else "default"
+    jax.config.update("jax_default_matmul_precision", choice)
+
+
+def _make(store: Store, settings, network, people: Sequence[Person], size: int, data) -> None:
+    starts = range(0, len(people), size)
+    pending = [range(s, min(s + size, len(people))) for s in starts]
+    finished = len(people)
+    pending = [ids for ids in pending if not store.done(ids)]
+    finished -= sum(map(len, pending))
+    progress = Progress("generate", "people", finished)
+    compiled = masks.generator(network, settings)
+    for ids, batch in zip(pending, _batches(people, pending, size, data), strict=True):
+        made, metrics = masks.generate(compiled, network.params, settings, batch)
+        lines = [
+            {
+                "name": people[person].name,
+                "photos": len(people[person].train),
+                "objective": metrics.objective[k].tolist(),
+                "distance": metrics.distance[k].tolist(),
+            }
+            for k, person in enumerate(ids)
+        ]
+        store.write(ids, made[: len(ids)], lines)
+        finished += len(ids)
+        progress(finished, len(people))
+
+
+def _batches(
+    people: Sequence[Person], pending: Sequence[range], size: int, data
+) -> Iterator[masks.Batch]:
+    """Reads ahead; every batch has the same shape: people and photos that are missing repeat the
+    last person and the first photo, and count for nothing."""
+    most = max(len(person.train) for person in people)
+    padded = [[*ids, *[ids[-1]] * (size - len(ids))] for ids in pending]
+
+    def paths(ids):
+        for person in ids:
+            own = people[person].train
+            yield from [*own, *[own[0]] * (most - len(own))]
+
+    read = images.read_batches((list(paths(ids)) for ids in padded), data.image_size, data.resize)
+    for ids, pixels in zip(padded, read, strict=True):
+        counts = np.array([len(people[person].train) for person in ids])
+        yield masks.Batch(
+            np.array(ids, np.int32),
+            pixels.reshape(size, most, *pixels.shape[1:]),
+            (np.arange(most) < counts[:, None]).astype(np.float32),
+        )
+
+
+def _recorded_batch(workdir) -> int:
+    """The batch size that an interrupted run chose, so that it goes on in the same batches."""
+    if not (workdir / "config.json").exists():
+        return 0
+    size = read_config(workdir).get("people_per_batch")
+    return size if isinstance(size, int) and size > 0 else 0
+
+
+def _batch(config, network, people: Sequence[Person]) -> int:
+    """As many people as fit into the memory budget, at least one."""
+    budget = config.memory_gib * GIB or _free_bytes()
+    most = max(len(person.train) for person in people)
+    size = masks.bytes_per_person(network, most, config.data.image_size)
+    return max(1, int(budget // size))
+
+
+def _free_bytes() -> float:
+    statistics = jax.local_devices()[0].memory_stats()
+    if not statistics:  # the CPU keeps none
+        return CPU_MEMORY_GIB * GIB
+    return FREE_SHARE * (statistics["bytes_limit"] - statistics["bytes_in_use"])

@@ -1,0 +1,1 @@
+"""How well masks protect: identification, and tables of it."""

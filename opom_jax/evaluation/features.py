@@ -1,0 +1,59 @@
+"""Unit features of many images, and a cache of them named by content."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from opom_jax.masks.objectives import normalize
+from opom_jax.networks.recognizer import Recognizer
+
+BATCH = 64  # images of one compiled call
+
+
+def extractor(network: Recognizer) -> Callable[[Iterable[np.ndarray]], np.ndarray]:
+    """Compiles a network into a function from batches u8[b,H,W,3], b <= BATCH, to unit features
+    f32[B,D] of all of them in order."""
+
+    @jax.jit
+    def embed(params, images):
+        return normalize(network.embed(params, images.astype(jnp.float32)))
+
+    def extract(batches: Iterable[np.ndarray]) -> np.ndarray:
+        rows = [np.zeros((0, network.spec.embedding), np.float32)]
+        for images in batches:
+            missing = BATCH - len(images)
+            padded = np.concatenate([images, np.repeat(images[-1:], missing, 0)])
+            rows.append(np.asarray(embed(network.params, padded))[: len(images)])
+        return np.concatenate(rows)
+
+    return extract
+
+
+def cached(folder: Path, key: dict, shape: tuple[int, int], compute: Callable[[], np.ndarray]):
+    """`compute()` f32[shape], kept in `folder` under the hash of `key` (JSON-like).
+
+    A file that is damaged or cannot be written costs the computation, never the result.
+    """
+    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+    path = folder / f"{name}.npy"
+    try:
+        features = np.load(path, allow_pickle=False)
+        if features.shape == shape and features.dtype == np.float32:
+            return features
+    except (OSError, ValueError, EOFError):
+        pass  # absent or damaged: computed below
+    features = compute()
+    partial = path.with_suffix(".partial")
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with open(partial, "wb") as file:
+            np.save(file, features)
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+    return features

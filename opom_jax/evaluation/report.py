@@ -1,0 +1,64 @@
+"""Tables of protection rates: JSON, CSV and Markdown."""
+
+import csv
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from opom_jax.evaluation.identification import TOP
+from opom_jax.masks.store import writing
+
+# target -> row ("none" or "masked") -> {"top1", "top5", "top10": percent, "tests": count}
+Results = dict[str, dict[str, dict[str, float]]]
+
+
+def mean(results: Results, targets: Iterable[str]) -> dict[str, dict[str, float]]:
+    """The mean of each rate over some targets, row by row, and the sum of their tests."""
+    chosen = [results[target] for target in targets]
+    return {
+        row: {
+            key: sum(r[row][key] for r in chosen) / (1 if key == "tests" else len(chosen))
+            for key in chosen[0][row]
+        }
+        for row in chosen[0]
+    }
+
+
+def markdown(results: Results, white_box: Sequence[str] = ()) -> str:
+    """A table: a line for each row and k, a column a target; `*` marks the surrogate itself."""
+    names = [f"{name}*" if name in white_box else name for name in results]
+    lines = [
+        "| protection, % | " + " | ".join(names) + " |",
+        "|---|" + "---|" * len(names),
+    ]
+    for row in next(iter(results.values())):
+        for k in TOP:
+            cells = " | ".join(f"{results[name][row][f'top{k}']:.1f}" for name in results)
+            lines.append(f"| {row}, Top-{k} | {cells} |")
+    return "\n".join(lines)
+
+
+def write(workdir: Path, results: Results, people: Mapping[str, Sequence[Sequence]]) -> None:
+    """Writes results.json, results.csv and people.csv, each whole or not at all.
+
+    Args:
+      workdir: an existing folder.
+      results: rates in percent.
+      people: CSV lines of people.csv without the header, by target and row.
+    """
+    with writing(workdir / "results.json") as path:
+        path.write_text(json.dumps(results, indent=1) + "\n")
+    keys = [*(f"top{k}" for k in TOP), "tests"]
+    lines = [
+        [target, row, *(rates[key] for key in keys)]
+        for target, rows in results.items()
+        for row, rates in rows.items()
+    ]
+    _csv(workdir / "results.csv", ["target", "row", *keys], lines)
+    header = ["target", "row", "id", "name", "tests", *(f"identified{k}" for k in TOP)]
+    _csv(workdir / "people.csv", header, [line for group in people.values() for line in group])
+
+
+def _csv(path: Path, header: Sequence[str], lines: Iterable[Sequence]) -> None:
+    with writing(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *lines])

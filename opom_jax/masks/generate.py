@@ -1,0 +1,227 @@
+"""Masks for many people at once: one jitted step, vmapped over people, looped on the host.
+
+The step for one person reads like the paper's algorithm; `vmap` with unmapped weights merges
+P x N photos into one convolution batch. The loop over steps stays on the host because gradients of
+convolutions inside a compiled loop leave XLA's fast kernels on the CPU (docs/performance.md).
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from opom_jax.errors import InputError
+from opom_jax.masks.objectives import METHODS, Scene, normalize, objective
+from opom_jax.masks.update import FORMS, Rule, State, init, update
+from opom_jax.networks.recognizer import Params, Recognizer
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Everything that decides a mask besides photos and network; defaults as published.
+
+    Attributes:
+      method: name of `objectives.METHODS`.
+      epsilon: largest change of a pixel, 0..255 scale.
+      step_size: change of a pixel in a step (the paper's alpha).
+      steps: T.
+      initial_steps: ClassCenter steps with which the convex hull starts.
+      lower: smallest coefficient of the reduced hull; 0 is the convex hull.
+      upper: largest; 1 is the convex hull.
+      momentum: decay of the accumulated gradient; 0 for none.
+      form: "published" or "paper", of both objective and update.
+      seed: of the random start.
+    """
+
+    method: str = "convex_hull"
+    epsilon: float = 8.0
+    step_size: float = 1.0
+    steps: int = 16
+    initial_steps: int = 5
+    lower: float = 0.0
+    upper: float = 1.0
+    momentum: float = 0.0
+    form: str = "published"
+    seed: int = 0
+
+    def check(self) -> None:
+        """Raises InputError naming the first setting that is out of range."""
+        for name, ok, wanted in (
+            ("method", self.method in METHODS, f"one of {', '.join(METHODS)}"),
+            ("form", self.form in FORMS, f"one of {', '.join(FORMS)}"),
+            ("epsilon", 0 < self.epsilon <= 255, "above 0 and at most 255"),
+            ("step_size", 0 < self.step_size <= 255, "above 0 and at most 255"),
+            ("steps", 1 <= self.steps <= 1_000_000, "at least 1 and at most 1000000"),
+            ("initial_steps", self.initial_steps >= 0, "at least 0"),
+            ("lower", 0 <= self.lower <= 1, "between 0 and 1"),
+            ("upper", self.lower <= self.upper <= 1, "between lower and 1"),
+            ("momentum", 0 <= self.momentum <= 1, "between 0 and 1"),
+            ("seed", 0 <= self.seed < 2**32, "between 0 and 4294967295"),
+        ):
+            if not ok:
+                raise InputError(f"{name}={getattr(self, name)!r} must be {wanted}.")
+
+    def check_photos(self, name: str, photos: int) -> None:
+        """Raises InputError if a person's number of photos leaves the reduced hull empty."""
+        if photos * self.lower > 1 + 1e-6 or photos * self.upper < 1 - 1e-6:
+            raise InputError(
+                f"{name} has {photos} photos, for which no coefficients between "
+                f"lower={self.lower} and upper={self.upper} add up to 1; change lower or upper."
+            )
+
+
+class Metrics(NamedTuple):
+    """Of one step, before it moved: f32[P] each.
+
+    Attributes:
+      objective: what the method increases.
+      distance: mean distance of the masked features from the clean feature of their own photo, in
+        0..2.
+    """
+
+    objective: jax.Array
+    distance: jax.Array
+
+
+class Batch(NamedTuple):
+    """People who are computed together.
+
+    Attributes:
+      ids: i32[P], number of each person in the list; seeds the random start.
+      photos: u8[P,N,H,W,C] RGB; rows that are padding repeat a photo.
+      valid: f32[P,N], 1 for a photo, 0 for padding; at least one photo a person.
+    """
+
+    ids: np.ndarray
+    photos: np.ndarray
+    valid: np.ndarray
+
+
+class Generator(NamedTuple):
+    """The compiled pieces for one network and one `Settings`; see `generator`."""
+
+    start: Callable
+    step: Callable
+
+
+def person_noise(settings: Settings, person: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Uniform noise f32[N,H,W,C] in [-epsilon, epsilon].
+
+    Each photo's draw depends on seed, person and its place only, never on padding or batch.
+    """
+    key = jax.random.fold_in(jax.random.key(settings.seed), person)
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(shape[0]))
+    epsilon = settings.epsilon
+    return jax.vmap(lambda k: jax.random.uniform(k, shape[1:], minval=-epsilon, maxval=epsilon))(
+        keys
+    )
+
+
+def rule(settings: Settings) -> Rule:
+    """The update rule of the settings."""
+    return Rule(settings.epsilon, settings.step_size, settings.momentum, settings.form)
+
+
+def loss_and_gradient(
+    embed: Callable[[Params, jax.Array], jax.Array],
+    settings: Settings,
+    params: Params,
+    masked: jax.Array,
+    clean: jax.Array,
+    valid: jax.Array,
+    step: jax.Array,
+) -> tuple[Metrics, jax.Array]:
+    """Objective and its gradient at the masked photos of one person.
+
+    Args:
+      embed: of the surrogate, see `Recognizer`.
+      settings: method, bounds, form.
+      params: the network's weights.
+      masked: f32[N,H,W,C].
+      clean: f32[N,D] unit features of the photos.
+      valid: f32[N].
+      step: i32[], counts from 0.
+
+    Returns:
+      (Metrics of scalars, gradient f32[N,H,W,C]).
+    """
+    increase = objective(settings.method, settings.form)
+
+    def scalar(images):
+        features = normalize(embed(params, images))
+        warm = step < settings.initial_steps
+        bounds = jnp.float32(settings.lower), jnp.float32(settings.upper)
+        value = increase(Scene(clean, features, valid, warm, *bounds))
+        moved = jnp.linalg.norm(features - clean, axis=-1)
+        return value, valid @ moved / valid.sum()
+
+    (value, distance), gradient = jax.value_and_grad(scalar, has_aux=True)(masked)
+    return Metrics(value, distance), gradient
+
+
+def generator(network: Recognizer, settings: Settings) -> Generator:
+    """Compiles the start and the step of a batch of people.
+
+    Returns:
+      start: (params, ids i32[P], photos u8[P,N,H,W,C]) -> (State, clean f32[P,N,D]).
+      step: (params, State, photos, clean, valid f32[P,N], i32[]) -> (State, Metrics of f32[P]);
+        the state is donated.
+    """
+    settings.check()
+
+    def start(params, person, photos):
+        images = photos.astype(jnp.float32)
+        state = init(rule(settings), images, person_noise(settings, person, images.shape))
+        return state, normalize(network.embed(params, images))
+
+    def step(params, state: State, photos, clean, valid, count):
+        metrics, gradient = loss_and_gradient(
+            network.embed, settings, params, state.masked, clean, valid, count
+        )
+        images = photos.astype(jnp.float32)
+        return update(rule(settings), state, gradient, images, valid), metrics
+
+    return Generator(
+        jax.jit(jax.vmap(start, (None, 0, 0))),
+        jax.jit(jax.vmap(step, (None, 0, 0, 0, 0, None)), donate_argnums=1),
+    )
+
+
+def generate(
+    compiled: Generator, params: Params, settings: Settings, batch: Batch
+) -> tuple[np.ndarray, Metrics]:
+    """Masks of one batch.
+
+    Returns:
+      (masks f32[P,H,W,C] in [-epsilon, epsilon], Metrics of f32[P,T]).
+    """
+    photos, valid = jnp.asarray(batch.photos), jnp.asarray(batch.valid)
+    state, clean = compiled.start(params, jnp.asarray(batch.ids), photos)
+    history = []
+    for count in range(settings.steps):
+        state, metrics = compiled.step(params, state, photos, clean, valid, np.int32(count))
+        history.append(metrics)
+    stacked = jax.tree.map(lambda *values: np.stack(values, 1), *jax.device_get(history))
+    return np.asarray(state.mask), stacked
+
+
+def bytes_per_person(network: Recognizer, photos: int, size: int) -> int:
+    """Device memory that a step keeps for one more person, in bytes, found without computing.
+
+    Counts what the backward pass needs of the forward pass and five arrays of the photos' size.
+    """
+    images = jax.ShapeDtypeStruct((photos, size, size, 3), jnp.float32)
+    params = network.params
+
+    def residuals(masked):
+        return jax.vjp(lambda images: network.embed(params, images), masked)[1]
+
+    kept = _bytes(jax.eval_shape(residuals, images)) - _bytes(params)
+    return max(kept, 0) + 5 * _bytes(images)
+
+
+def _bytes(tree) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

@@ -1,0 +1,1 @@
+"""Face networks in Flax NNX: one file a family, one table of specs, one loader."""

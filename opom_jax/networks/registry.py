@@ -1,0 +1,110 @@
+"""The table of networks: name -> how to build it and what it wants to see.
+
+Everything outside this room feeds RGB 0..255; a spec holds the rest. A new network is a family file
+(or a new setting of one) and a line here; its conversion rules are a line in `converters/rules`.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from opom_jax.networks.ir import IR, UNITS
+from opom_jax.networks.mobilefacenet import NARROW_185K, NARROW_377K, MobileFaceNet
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """A network and its preprocessing: (x - mean) * scale on the cropped square image.
+
+    Attributes:
+      build: rngs -> Flax module; calling it gives (embedding f32[B,D], taps).
+      embedding: D.
+      size: side of the square RGB image that is cropped and scaled, in pixels.
+      crop: (top, bottom, left, right) pixels kept: rows top:bottom, columns left:right.
+      channels: order the network was trained with, "RGB" or "BGR".
+      mean: subtracted, per channel in the network's order, 0..255 scale.
+      scale: multiplied after that.
+      layout: name of the rule table in `converters/rules` that reads its published weights.
+    """
+
+    build: Callable[[nnx.Rngs], nnx.Module]
+    embedding: int
+    layout: str
+    size: int = 112
+    crop: tuple[int, int, int, int] | None = None
+    channels: str = "RGB"
+    mean: tuple[float, float, float] = (127.5, 127.5, 127.5)
+    scale: tuple[float, float, float] = (1 / 128, 1 / 128, 1 / 128)
+
+    def preprocess(self, images: jax.Array) -> jax.Array:
+        """Differentiable: f32[B,H,W,3] RGB 0..255 -> what the network takes.
+
+        Images of another size are resized (bilinear, antialiased) to `size` first.
+        """
+        if images.shape[1:3] != (self.size, self.size):
+            shape = (images.shape[0], self.size, self.size, 3)
+            images = jax.image.resize(images, shape, "bilinear")
+        if self.crop is not None:
+            top, bottom, left, right = self.crop
+            images = images[:, top:bottom, left:right]
+        if self.channels == "BGR":
+            images = images[..., ::-1]
+        return (images - jnp.array(self.mean)) * jnp.array(self.scale)
+
+    def card(self) -> dict:
+        """The preprocessing in words that JSON can hold; stored beside converted weights."""
+        fields = dataclasses.asdict(self)
+        del fields["build"]
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
+
+
+def _ir(units, **kwargs) -> Spec:
+    return Spec(
+        build=lambda rngs: IR(units, rngs=rngs, **kwargs),
+        embedding=512,
+        layout="ir",
+        size=kwargs.get("size", 112),
+        scale=(10 / 128,) * 3,  # as published: 0.078125, so that inputs reach +-9.96
+    )
+
+
+def _mobilefacenet(layout, *, crop=None, mean=(127.5,) * 3, scale=(1 / 128,) * 3, **kwargs):
+    return Spec(
+        build=lambda rngs: MobileFaceNet(rngs=rngs, **kwargs),
+        embedding=128,
+        layout=layout,
+        crop=crop,
+        mean=mean,
+        scale=scale,
+    )
+
+
+_112x96 = partial(_mobilefacenet, "mobilefacenet_blocks", crop=(0, 112, 8, 104), spatial=(7, 6))
+_IMAGENET_MEAN = tuple(255 * m for m in (0.485, 0.456, 0.406))
+_IMAGENET_SCALE = tuple(1 / (255 * s) for s in (0.229, 0.224, 0.225))
+
+NETWORKS: dict[str, Spec] = {
+    "ir_50": _ir(UNITS[50]),
+    "ir_101": _ir(UNITS[101]),
+    "ir_152": _ir(UNITS[152]),
+    "ir_se_50": _ir(UNITS[50], se=True),
+    "ir_se_101": _ir(UNITS[101], se=True),
+    "ir_50_224": _ir(UNITS[50], size=224),
+    "ir_101_224": _ir(UNITS[101], size=224),
+    "ir_152_224": _ir(UNITS[152], size=224),
+    "ir_se_50_224": _ir(UNITS[50], size=224, se=True),
+    "ir_se_101_224": _ir(UNITS[101], size=224, se=True),
+    "ir_tiny": _ir((1, 1, 1, 1)),
+    "ir_se_tiny": _ir((1, 1, 1, 1), se=True),
+    "mobilefacenet_xiaoccer": _112x96(),
+    "mobilefacenet_lh377k": _112x96(settings=NARROW_377K),
+    "mobilefacenet_lh185k": _112x96(settings=NARROW_185K, stem=32, middle=256),
+    "mobilefacenet_bubbliiiing": _mobilefacenet("mobilefacenet_named", scale=(1 / 127.5,) * 3),
+    "mobilefacenet_foamliu": _mobilefacenet(
+        "mobilefacenet_v2", mean=_IMAGENET_MEAN, scale=_IMAGENET_SCALE, activation="relu6"
+    ),
+}

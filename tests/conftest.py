@@ -1,0 +1,56 @@
+"""Strict JAX for every test, and the data that several of them share."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from opom_jax.cli import cache_folder, private_folder  # noqa: E402
+
+_FLAGS = "--xla_force_host_platform_device_count=4 --xla_cpu_experimental_ynn_fusion_type="
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAGS}".strip()
+
+import jax  # noqa: E402
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+if private_folder(cache_folder() / "xla"):
+    jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+SHARED = ROOT.parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def real() -> Path:
+    """The folder of real weights and faces; skips where it is absent."""
+    folder = Path(os.environ.get("OPOM_REAL_DATA") or SHARED / "real")
+    if not (folder / "faces_112").is_dir():
+        pytest.skip("no real data: set OPOM_REAL_DATA to the folder that holds faces_112/")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def goldens() -> Path:
+    """The folder of outputs of the published code; skips where it is absent."""
+    folder = SHARED / "goldens"
+    if not folder.is_dir():
+        pytest.skip("no goldens beside the checkout (../shared/goldens)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def recipe_weights(goldens):
+    """Name of a published network -> its torch state dict {name: f32 array} by the recipe."""
+
+    def draw(name: str) -> dict[str, np.ndarray]:
+        from recipe import weights
+
+        return weights(json.loads((goldens / "state_dict_keys_opom.json").read_text())[name])
+
+    return draw
