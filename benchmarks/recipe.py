@@ -1,4 +1,4 @@
-"""Deterministic weights for networks whose trained ones are not public: parity needs any weights."""
+"""Deterministic weights for parity tests of networks whose trained weights are not public."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -2,16 +2,15 @@
 
 import json
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
+from benchmarks.recipe import weights
+from opom_jax.cli import cache_folder, private_folder
 
-from opom_jax.cli import cache_folder, private_folder  # noqa: E402
+ROOT = Path(__file__).resolve().parents[1]
 
 _FLAGS = "--xla_force_host_platform_device_count=4 --xla_cpu_experimental_ynn_fusion_type="
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAGS}".strip()
@@ -49,8 +48,6 @@ def recipe_weights(goldens):
     """Name of a published network -> its torch state dict {name: f32 array} by the recipe."""
 
     def draw(name: str) -> dict[str, np.ndarray]:
-        from recipe import weights
-
         return weights(json.loads((goldens / "state_dict_keys_opom.json").read_text())[name])
 
     return draw

@@ -93,8 +93,7 @@ def _parse(module, argv: list[str]) -> absl_flags.FlagValues | None:
         print(values.get_help())
         return None
     try:
-        module.define(values, argv)
-        rest = values(argv)[1:]
+        rest = module.define(values, argv)  # parsed once: tuples grow with each parsing
     except absl_flags.Error as error:
         raise InputError(f"{str(error).splitlines()[0]}; see --help.") from error
     if rest:

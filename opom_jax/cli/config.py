@@ -4,12 +4,12 @@ A file in `configs/` starts from `get_config()` here and changes what its experi
 command line overrides single keys with `--config.key=value`. Unknown keys are refused.
 """
 
+import math
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
-import ml_collections
+import ml_collections.config_dict
 from absl import flags as absl_flags
 from ml_collections import config_flags
 
@@ -55,39 +55,71 @@ def get_config() -> ml_collections.ConfigDict:
     )
 
 
-def define(flags: absl_flags.FlagValues, argv: list[str], workdir_help: str) -> None:
-    """Defines --config and --workdir.
+def define(flags: absl_flags.FlagValues, argv: list[str], workdir_help: str) -> list[str]:
+    """Defines --config and --workdir and parses the command line.
+
+    Returns:
+      The arguments that are no flags.
 
     Raises:
       InputError: a config file that cannot be loaded, an unknown key, a value of another type.
     """
+    known = _flat(get_config())
+    for argument in argv:
+        key = re.match(r"--?(?:no)?config\.([^=]*)", argument)
+        if key and key[1] not in known:
+            raise _unknown(key[1])
+    argv = [_quoted(argument) for argument in argv]
     absl_flags.DEFINE_string("workdir", None, workdir_help, flag_values=flags)
-    known, sys_argv = get_config(), sys.argv
+    given = next((a for a in argv if re.match(r"--?config(=|$)", a)), "--config")
     try:
-        sys.argv = argv  # config_flags reads overrides from there
         config_flags.DEFINE_config_file(
-            "config", __file__, "A file of configs/; keys: " + _keys(known), flag_values=flags
+            "config",
+            __file__,
+            "A file of configs/; keys: " + ", ".join(known),
+            flag_values=flags,
+            sys_argv=argv,
         )
-        flags(argv)
-        flags.config.keys()  # a file that failed to load fails here
+        rest = flags(argv)[1:]
+        found = _flat(flags.config)
     except absl_flags.Error as error:
+        if "parsing config file" in str(error):
+            raise _unloadable(given, str(error)) from error
         raise InputError(f"{str(error).splitlines()[0]}; see --help.") from error
-    except (AttributeError, KeyError) as error:
-        name = re.sub(r"[^\w.]", "", str(error.args[0]).split(" ")[0])
-        raise InputError(f"Unknown config key {name!r}; known keys: {_keys(known)}.") from error
-    except (OSError, SyntaxError, ImportError) as error:
-        raise InputError(f"--config: the file cannot be loaded ({error}).") from error
-    finally:
-        sys.argv = sys_argv
-    unknown = set(_flat(flags.config)) - set(_flat(known))
-    if unknown:
-        raise InputError(f"Unknown config key {min(unknown)!r}; known keys: {_keys(known)}.")
+    except (Exception, SystemExit) as error:  # a config file is a program and may raise anything
+        raise _unloadable(given, f"{type(error).__name__}: {error}") from error
+    for key in sorted(found.keys() - known.keys()):
+        raise _unknown(key)
+    for key, default in known.items():
+        wanted = {float: (int, float), tuple: (tuple, list)}.get(type(default), type(default))
+        if key not in found or not isinstance(found[key], wanted):
+            raise InputError(
+                f"{given}: config.{key}={found.get(key)!r} must be a {type(default).__name__}."
+            )
+    return rest
+
+
+def _quoted(argument: str) -> str:
+    """--config.targets=a,b as the literal that absl's tuples want."""
+    flag, _, value = argument.partition("=")
+    if flag.lstrip("-") != "config.targets" or value.startswith(("(", "[", "'", '"')):
+        return argument
+    return f"{flag}={tuple(filter(None, value.split(',')))!r}"
+
+
+def _unknown(key: str) -> InputError:
+    return InputError(f"Unknown config key {key!r}; known keys: {', '.join(_flat(get_config()))}.")
+
+
+def _unloadable(given: str, reason: str) -> InputError:
+    last = reason.strip().splitlines()[-1].strip()
+    return InputError(f"{given}: the file cannot be loaded ({last}); mend it.")
 
 
 def settings(config: ml_collections.ConfigDict) -> Settings:
     """What decides a mask, checked for ranges; raises InputError."""
-    names = Settings.__dataclass_fields__
-    chosen = Settings(**{name: config[name] for name in names})
+    values: dict[str, Any] = {name: config[name] for name in Settings.__dataclass_fields__}
+    chosen = Settings(**values)
     chosen.check()
     checks = {
         "precision": PRECISIONS,
@@ -97,7 +129,10 @@ def settings(config: ml_collections.ConfigDict) -> Settings:
     for key, allowed in checks.items():
         require(key, _get(config, key), _get(config, key) in allowed, f"one of {allowed}")
     require("people_per_batch", config.people_per_batch, config.people_per_batch >= 0, ">= 0")
-    require("memory_gib", config.memory_gib, config.memory_gib >= 0, ">= 0")
+    memory = config.memory_gib
+    require("memory_gib", memory, 0 <= memory < math.inf, ">= 0 and finite")
+    steps = config.initial_steps
+    require("initial_steps", steps, steps <= 1_000_000, "at most 1000000")
     size = config.data.image_size
     require("data.image_size", size, 16 <= size <= 1024, "between 16 and 1024")
     return chosen
@@ -148,7 +183,3 @@ def _flat(config, prefix: str = "") -> dict[str, Any]:
 
 def _get(config, key: str) -> Any:
     return _flat(config)[key]
-
-
-def _keys(config) -> str:
-    return ", ".join(_flat(config))

@@ -11,15 +11,15 @@ from opom_jax.errors import InputError
 from opom_jax.networks.registry import NETWORKS
 
 
-def define(flags: absl_flags.FlagValues, argv: list[str]) -> None:
-    """Defines the verb's flags."""
-    del argv
+def define(flags: absl_flags.FlagValues, argv: list[str]) -> list[str]:
+    """Defines and parses the verb's flags; returns the arguments that are none."""
     string = absl_flags.DEFINE_string
     string("weights", None, "Torch file: .pth, .pt or .ckpt.", flag_values=flags)
     string("network", None, f"One of {', '.join(NETWORKS)}.", flag_values=flags)
     string("out", None, "Folder to make.", flag_values=flags)
     string("key", None, "Which dict of the file, where several could be meant.", flag_values=flags)
     string("prefix", None, "Take the names that begin so, and strip it.", flag_values=flags)
+    return flags(argv)[1:]
 
 
 def run(flags: absl_flags.FlagValues) -> None:

@@ -28,9 +28,9 @@ from opom_jax.networks import recognizer
 from opom_jax.networks.recognizer import Recognizer
 
 
-def define(flags: absl_flags.FlagValues, argv: list[str]) -> None:
-    """Defines the verb's flags."""
-    options.define(flags, argv, "Folder with masks/; receives the results.")
+def define(flags: absl_flags.FlagValues, argv: list[str]) -> list[str]:
+    """Defines and parses the verb's flags; returns the arguments that are none."""
+    return options.define(flags, argv, "Folder with masks/; receives the results.")
 
 
 def run(flags: absl_flags.FlagValues) -> None:
@@ -42,6 +42,7 @@ def run(flags: absl_flags.FlagValues) -> None:
     targets = _targets(config)
     people = options.load_people(data)
     _check_people(people, workdir, data.image_size)
+    white_box = _white_box(workdir, targets)
     probes = [path for person in people for path in person.probes]
     if not data.distractors:
         raise InputError("config.data.distractors is missing; name a folder or a list of images.")
@@ -78,7 +79,6 @@ def run(flags: absl_flags.FlagValues) -> None:
         found = {row: ranks(rows[row], clean, counts, others) for row in rows}
         results[network.name] = {row: _rates(found[row]) for row in rows}
         lines[network.name] = _people_lines(network.name, found, people)
-    white_box = _white_box(workdir, targets)
     black_box = [t.name for t in targets if t.name not in white_box]
     results["mean"] = report.mean(results, black_box or white_box)
     report.write(workdir, results, lines)
@@ -130,8 +130,9 @@ def _mask_names(workdir: Path) -> dict[int, str]:
 def _white_box(workdir: Path, targets: Sequence[Recognizer]) -> list[str]:
     if not (workdir / "config.json").exists():
         return []
-    surrogate = read_config(workdir).get("surrogate", {}).get("weights_sha256")
-    return [target.name for target in targets if target.digest == surrogate]
+    surrogate = read_config(workdir).get("surrogate")
+    digest = surrogate.get("weights_sha256") if isinstance(surrogate, dict) else None
+    return [target.name for target in targets if target.digest == digest]
 
 
 def _pixels(paths: Sequence[Path], data) -> Iterator[np.ndarray]:
@@ -151,8 +152,8 @@ def _masked(people: Sequence[Person], workdir: Path, data, rounding: str) -> Ite
 
 
 def _rates(found: Ranks) -> dict[str, float]:
-    rates = dict(zip((f"top{k}" for k in TOP), found.protection().tolist(), strict=True))
-    return rates | {"tests": len(found.rank)}
+    rates = zip((f"top{k}" for k in TOP), found.protection().tolist(), strict=True)
+    return {**dict(rates), "tests": len(found.rank)}
 
 
 def _people_lines(target: str, found: dict[str, Ranks], people: Sequence[Person]) -> list[list]:

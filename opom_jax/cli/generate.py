@@ -24,9 +24,9 @@ FREE_SHARE = 0.6  # of an accelerator's free memory
 GIB = 2**30
 
 
-def define(flags: absl_flags.FlagValues, argv: list[str]) -> None:
-    """Defines the verb's flags."""
-    options.define(flags, argv, "Folder for masks, config.json and metrics.jsonl.")
+def define(flags: absl_flags.FlagValues, argv: list[str]) -> list[str]:
+    """Defines and parses the verb's flags; returns the arguments that are none."""
+    return options.define(flags, argv, "Folder for masks, config.json and metrics.jsonl.")
 
 
 def run(flags: absl_flags.FlagValues) -> None:

@@ -102,5 +102,5 @@ def _minus_mean_cosine(scene: Scene) -> jax.Array:
 
 
 def _sum_of_pair_distances(scene: Scene) -> jax.Array:
-    pairs = _distance(scene.masked[:, None] - scene.clean)
+    pairs = _distance(scene.masked[:, None] - scene.clean[None])
     return scene.valid @ pairs @ scene.valid

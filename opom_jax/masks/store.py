@@ -38,7 +38,8 @@ def writing(path: Path) -> Iterator[Path]:
         os.replace(partial, path)
     except OSError as error:
         raise InputError(
-            f"{path} cannot be written ({error.strerror}); make room or choose another --workdir."
+            f"{path} cannot be written ({error.strerror or error}); "
+            "make room or choose another --workdir."
         ) from error
     finally:
         partial.unlink(missing_ok=True)
@@ -64,15 +65,16 @@ class Store:
             (self.workdir / "masks").mkdir(parents=True, exist_ok=True)
             self._lock = os.open(self.workdir, os.O_RDONLY)
         except OSError as error:
-            raise InputError(f"{self.workdir} cannot be used ({error.strerror}).") from error
+            raise self._unusable(error) from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._begin()
-        except BlockingIOError as error:
+        except BaseException as error:
             os.close(self._lock)
-            raise InputError(f"Another process writes to {self.workdir}; wait.") from error
-        except BaseException:
-            os.close(self._lock)
+            if isinstance(error, BlockingIOError):
+                raise InputError(f"Another process writes to {self.workdir}; wait.") from error
+            if isinstance(error, OSError):
+                raise self._unusable(error) from error
             raise
         return self
 
@@ -97,8 +99,13 @@ class Store:
             with open(self._metrics, "a", encoding="utf-8") as file:
                 file.write(text)
         except OSError as error:
-            raise InputError(f"{self._metrics} cannot be written ({error.strerror}).") from error
+            reason = error.strerror or error
+            raise InputError(f"{self._metrics} cannot be written ({reason}); make room.") from error
         self.recorded.update(people)
+
+    def _unusable(self, error: OSError) -> InputError:
+        where = f"{error.filename or self.workdir}: {error.strerror or error}"
+        return InputError(f"{self.workdir} cannot be used ({where}); choose another --workdir.")
 
     @property
     def _metrics(self) -> Path:
@@ -132,7 +139,8 @@ class Store:
                     break
                 self.recorded.add(person)
                 kept += len(line)
-        os.truncate(self._metrics, kept)
+        if kept < self._metrics.stat().st_size:
+            os.truncate(self._metrics, kept)
 
 
 def read_config(workdir: Path) -> dict:
@@ -151,11 +159,19 @@ def read_config(workdir: Path) -> dict:
 
 def check_same(path: Path, stored: dict, wanted: dict) -> None:
     """Raises InputError that names the keys in which two configurations differ."""
-    wanted = json.loads(json.dumps(wanted))
+    stored, wanted = _flat(stored), _flat(json.loads(json.dumps(wanted)))
     different = sorted(k for k in stored.keys() | wanted.keys() if stored.get(k) != wanted.get(k))
     if different:
         said = "; ".join(f"{k}: {stored.get(k)!r} there, {wanted.get(k)!r} here" for k in different)
         raise InputError(f"{path} is of another configuration ({said}); use another --workdir.")
+
+
+def _flat(config: dict, prefix: str = "") -> dict:
+    flat = {}
+    for key, value in config.items():
+        nested = isinstance(value, dict)
+        flat |= _flat(value, f"{prefix}{key}.") if nested else {prefix + key: value}
+    return flat
 
 
 def read_mask(path: Path, size: int) -> np.ndarray:
@@ -165,7 +181,7 @@ def read_mask(path: Path, size: int) -> np.ndarray:
       InputError: missing, damaged, of another shape or not finite.
     """
     try:
-        mask = np.load(path, allow_pickle=False)
+        mask = np.lib.format.open_memmap(path, mode="r")  # trusts no header, unpickles nothing
     except FileNotFoundError as error:
         raise InputError(f"{path} is missing; run generate to its end first.") from error
     except (OSError, ValueError, EOFError) as error:
@@ -177,4 +193,4 @@ def read_mask(path: Path, size: int) -> np.ndarray:
         )
     if not np.isfinite(mask).all():
         raise InputError(f"{path} holds values that are not finite; make it again.")
-    return mask.transpose(1, 2, 0).astype(np.float32)
+    return np.array(mask.transpose(1, 2, 0), np.float32)

@@ -31,7 +31,7 @@ def point(clean: jax.Array, masked: jax.Array, valid: jax.Array) -> jax.Array:
 def class_center(clean: jax.Array, masked: jax.Array, valid: jax.Array) -> jax.Array:
     """OPOM-ClassCenter (Eq. 10): the mean clean feature, for every photo; shapes as `point`."""
     centre = valid @ clean / valid.sum()
-    return jnp.broadcast_to(centre, masked.shape)
+    return jnp.broadcast_to(centre[None], masked.shape)
 
 
 def affine_hull(clean: jax.Array, masked: jax.Array, valid: jax.Array) -> jax.Array:
@@ -41,11 +41,11 @@ def affine_hull(clean: jax.Array, masked: jax.Array, valid: jax.Array) -> jax.Ar
     `point`.
     """
     centre = valid @ clean / valid.sum()
-    edges = (clean - centre) * valid[:, None]
+    edges = (clean - centre[None]) * valid[:, None]
     _, singular, directions = jnp.linalg.svd(edges, full_matrices=False)
     kept = singular > RANK_TOLERANCE * jnp.maximum(singular[0], RANK_TOLERANCE)
-    coordinates = (masked - centre) @ directions.T * kept
-    return centre + coordinates @ directions
+    coordinates = (masked - centre[None]) @ directions.T * kept[None]
+    return centre[None] + coordinates @ directions
 
 
 def convex_hull(

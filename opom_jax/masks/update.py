@@ -71,12 +71,12 @@ def update(
     if rule.form == "paper":
         direction = jnp.sign(jnp.sum(gradient * share, 0))
         mask = _clip(rule, state.mask + rule.step_size * direction)
-        return State(mask, images + mask, momentum)
+        return State(mask, images + mask[None], momentum)
     # with momentum every photo follows its own sign, without it the sign of the photos' mean
-    mean = gradient if momentum is not None else jnp.sum(gradient * share, 0)
+    mean = gradient if momentum is not None else jnp.sum(gradient * share, 0, keepdims=True)
     moved = state.masked + rule.step_size * jnp.sign(mean)
     mask = _clip(rule, jnp.sum((moved - images) * share, 0))
-    return State(mask, jnp.clip(images + mask, 0.0, 255.0), momentum)
+    return State(mask, jnp.clip(images + mask[None], 0.0, 255.0), momentum)
 
 
 def _scaled(rule: Rule, gradient: jax.Array, share: jax.Array, valid: jax.Array) -> jax.Array:
@@ -89,7 +89,7 @@ def _scaled(rule: Rule, gradient: jax.Array, share: jax.Array, valid: jax.Array)
     if rule.form == "paper":
         size = size.sum((1, 2, 3), keepdims=True)
     else:
-        size = jnp.sum(size * share, 0).mean((0, 2), keepdims=True)
+        size = jnp.sum(size * share, 0, keepdims=True).mean((1, 3), keepdims=True)
     scaled = gradient / jnp.where(size > 0, size, 1.0)
     return scaled * valid[:, None, None, None]
 

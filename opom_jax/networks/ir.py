@@ -47,7 +47,7 @@ class Unit(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         y = self.bn2(self.conv2(self.prelu(self.conv1(self.bn1(x)))))
         y = y if self.se is None else self.se(y)
-        if self.shortcut is None:
+        if self.shortcut is None or self.shortcut_bn is None:
             return y + x[:, :: self.stride, :: self.stride]
         return y + self.shortcut_bn(self.shortcut(x))
 

@@ -102,11 +102,12 @@ def _shifted(x, kernel, stride, padding):
     rows, columns = kernel.shape[:2]
     if padded.shape[1:3] == (rows, columns):
         return jnp.einsum("bhwc,hwc->bc", padded, kernel)[:, None, None]
-    return sum(
-        _window(padded, i, j, rows, columns, stride) * kernel[i, j]
+    products = [
+        _window(padded, i, j, rows, columns, stride) * kernel[None, i, j, None, None]
         for i in range(rows)
         for j in range(columns)
-    )
+    ]
+    return sum(products[1:], products[0])
 
 
 def _window(padded, i, j, rows, columns, stride):
@@ -129,7 +130,7 @@ def _depthwise_backward(stride, padding, residuals, cotangent):
     rows, columns = kernel.shape[:2]
     even = x.shape[1] % 2 == 0 and x.shape[2] % 2 == 0
     if cotangent.shape[1:3] == (1, 1) and padding == 0 and x.shape[1:3] == (rows, columns):
-        dx = cotangent * kernel
+        dx = cotangent * kernel[None]
     elif stride == 1 and rows == columns:
         dx = _shifted(cotangent, jnp.flip(kernel, (0, 1)), 1, rows - 1 - padding)
     elif (stride, rows, columns, padding) == (2, 3, 3, 1) and even:
@@ -147,7 +148,7 @@ def _depthwise_subpixel_gradient(cotangent, kernel):
     taps = ([(1, 0)], [(2, 0), (0, 1)])  # phase -> (kernel index, shift of dy)
     phases = [
         sum(
-            dy[:, di : di + h, dj : dj + w] * kernel[i, j]
+            dy[:, di : di + h, dj : dj + w] * kernel[None, i, j, None, None]
             for i, di in taps[row]
             for j, dj in taps[col]
         )
@@ -172,8 +173,8 @@ class Conv(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.kernel[...]
-        y = convolution(x.astype(kernel.dtype), kernel, self.stride, self.padding)
-        return y if self.bias is None else y + self.bias[...]
+        y: jax.Array = convolution(x.astype(kernel.dtype), kernel, self.stride, self.padding)  # pyright: ignore
+        return y if self.bias is None else y + self.bias[None, None, None]
 
 
 class DepthwiseConv(nnx.Module):
@@ -197,7 +198,7 @@ class PReLU(nnx.Module):
         self.slope = nnx.Param(jnp.full(channels, 0.25))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return jnp.where(x > 0, x, self.slope[...] * x)
+        return jnp.where(x > 0, x, self.slope[None, None, None] * x)
 
 
 class FlatDense(nnx.Module):
@@ -211,7 +212,7 @@ class FlatDense(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.kernel[...].reshape(-1, self.kernel.shape[-1])
-        return x.reshape(x.shape[0], -1).astype(kernel.dtype) @ kernel + self.bias[...]
+        return x.reshape(x.shape[0], -1).astype(kernel.dtype) @ kernel + self.bias[None]
 
 
 def batch_norm(channels: int, *, rngs: nnx.Rngs) -> nnx.BatchNorm:

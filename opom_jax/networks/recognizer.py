@@ -80,7 +80,7 @@ def recognizer(
         )
     kernel_type = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
     leaves = [
-        (path, variable.replace(_cast(path[-1], arrays[_join(path)], kernel_type)))
+        (path, variable.replace(_cast(str(path[-1]), arrays[_join(path)], kernel_type)))
         for path, variable in nnx.to_flat_state(state)
     ]
     spec = NETWORKS[network]
@@ -133,8 +133,8 @@ def save(folder: os.PathLike | str, network: str, arrays: Mapping[str, np.ndarra
         checkpointer.wait_until_finished()
         (partial / "card.json").write_text(json.dumps(card, indent=1) + "\n")
         os.rename(partial, folder)
-    except OSError as error:
-        raise InputError(f"{folder} cannot be written ({error.strerror or error}).") from error
+    except Exception as error:  # a full disk is a ValueError of tensorstore
+        raise InputError(f"{folder} cannot be written ({_first_line(error)}); mend that.") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -159,8 +159,8 @@ def load(folder: os.PathLike | str, precision: str = "float32") -> Recognizer:
             {path: np.zeros(shape, np.float32) for path, shape in wanted.items()},
         )
     except Exception as error:  # orbax and tensorstore raise many kinds for damaged files
-        first = str(error).strip().splitlines()[0][:200] if str(error).strip() else repr(error)
-        raise InputError(f"{folder / 'params'} cannot be read ({first}); convert again.") from error
+        reason = _first_line(error)
+        raise InputError(f"{folder / 'params'} cannot be read ({reason}); convert again.") from error
     if digest(arrays) != card["weights_sha256"]:
         raise InputError(f"{folder / 'params'} does not hold what its card says; convert again.")
     return recognizer(card["network"], arrays, name=folder.resolve().name, precision=precision)
@@ -172,12 +172,13 @@ def read_card(folder: Path) -> dict:
     try:
         card = json.loads(path.read_text())
         network, preprocessing = card["network"], card["preprocessing"]
-        assert isinstance(card["shapes"], dict) and isinstance(card["weights_sha256"], str)
+        assert isinstance(network, str) and isinstance(card["shapes"], dict)
+        assert isinstance(card["weights_sha256"], str)
     except FileNotFoundError as error:
         raise InputError(
             f"{folder} is no converted network (no card.json); make one with the convert verb."
         ) from error
-    except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AssertionError, RecursionError) as error:
         raise InputError(f"{path} is not a network's card; convert the weights again.") from error
     if network not in NETWORKS:
         raise InputError(f"{path} names the unknown network {network!r}; convert again.")
@@ -193,6 +194,11 @@ def _abstract(network: str):
         raise InputError(f"Unknown network {network!r}; choose from {', '.join(NETWORKS)}.")
     model = nnx.eval_shape(lambda: NETWORKS[network].build(nnx.Rngs(0)))
     return nnx.split(model)
+
+
+def _first_line(error: Exception) -> str:
+    reason = str(getattr(error, "strerror", None) or error).strip()
+    return reason.splitlines()[0][:200] if reason else type(error).__name__
 
 
 def _join(path: tuple) -> str:

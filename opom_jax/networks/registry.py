@@ -53,7 +53,8 @@ class Spec:
             images = images[:, top:bottom, left:right]
         if self.channels == "BGR":
             images = images[..., ::-1]
-        return (images - jnp.array(self.mean)) * jnp.array(self.scale)
+        mean, scale = (jnp.array(v).reshape(1, 1, 1, 3) for v in (self.mean, self.scale))
+        return (images - mean) * scale
 
     def card(self) -> dict:
         """The preprocessing in words that JSON can hold; stored beside converted weights."""
@@ -68,7 +69,7 @@ def _ir(units, **kwargs) -> Spec:
         embedding=512,
         layout="ir",
         size=kwargs.get("size", 112),
-        scale=(10 / 128,) * 3,  # as published: 0.078125, so that inputs reach +-9.96
+        scale=(10 / 128, 10 / 128, 10 / 128),  # as published: 0.078125, so that inputs reach +-9.96
     )
 
 

@@ -1,0 +1,174 @@
+"""python benchmarks/generate.py [--network=xiaoccer|ir_50 --people=8 --rounds=3 ...]
+
+Seconds per person of ConvexHull masks, from photos in memory to masks in memory: opom_jax, the
+published loop as released (cvxpy; weight gradients that nothing uses), and the same with its
+weights frozen. They take turns with the same weights, photos and start noise. Imports, reading and
+compiling are left out; compiling is reported beside. The published loop takes one person at a time,
+so it may run on fewer of them. Exits 1 if the final objectives differ by more than 1 %.
+"""
+
+import dataclasses
+import json
+import math
+import os
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from opom_jax.cli import prepare_jax  # noqa: E402
+
+prepare_jax()
+
+import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+import numpy as np  # noqa: E402
+from absl import app, flags  # noqa: E402
+
+try:
+    import cvxpy  # noqa: E402, F401
+    import torch  # noqa: E402
+except ImportError as error:
+    sys.exit(f"The published loop needs {error.name}: pip install -e '.[benchmark]'.")
+
+from benchmarks import published_loop, recipe, timing  # noqa: E402
+from converters.convert import translate  # noqa: E402
+from converters.formats import torch_file  # noqa: E402
+from opom_jax.cli.generate import use_precision  # noqa: E402
+from opom_jax.data import images, people  # noqa: E402
+from opom_jax.masks import generate as masks  # noqa: E402
+from opom_jax.networks.recognizer import Recognizer, recognizer  # noqa: E402
+from tests import torch_twins  # noqa: E402
+
+SHARED = ROOT.parent / "shared"
+REAL = Path(os.environ.get("OPOM_REAL_DATA") or SHARED / "real")
+CHECKPOINT = REAL / "weights" / "mobilefacenet_xiaoccer" / "068.ckpt"
+RECIPES = SHARED / "goldens" / "state_dict_keys_opom.json"
+CONVEX_HULL = 9  # the published loss type
+SIZE = 112  # side of a photo, pixels
+LIMIT = 0.01  # relative difference of the final objectives
+OURS, RELEASED, FROZEN = "opom_jax", "published loop, as released", "published loop, weights frozen"
+
+FLAGS = flags.FLAGS
+flags.DEFINE_enum("network", "xiaoccer", ["xiaoccer", "ir_50"], "Surrogate.")
+flags.DEFINE_integer("people", 8, "People for opom_jax.", lower_bound=1)
+flags.DEFINE_integer("peer_people", 0, "People for the peer; 0: 8, or 1 for ir_50.", lower_bound=0)
+flags.DEFINE_integer("people_per_batch", 4, "Of opom_jax, if it divides people.", lower_bound=1)
+flags.DEFINE_integer("photos", 10, "Photos of a person.", lower_bound=1)
+flags.DEFINE_integer("steps", 16, "Steps.", lower_bound=1)
+flags.DEFINE_integer("rounds", 3, "Turns of each program.", lower_bound=1)
+flags.DEFINE_enum("precision", "float32", ["float32", "bfloat16"], "Of opom_jax.")
+flags.DEFINE_string("out", str(ROOT / "benchmarks" / "results"), "Folder of the CSV.")
+
+
+def load_photos(count: int, photos: int) -> tuple[np.ndarray, str]:
+    """u8[P,N,112,112,3] RGB and their kind: real faces, or smooth noise if those do not suffice."""
+    folder = REAL / "faces_112" / "lfw"
+    found = people.from_folder(folder, photos, count) if folder.is_dir() else []
+    if len(found) == count and all(len(person.train) == photos for person in found):
+        read = [[images.read_image(path, SIZE) for path in person.train] for person in found]
+        return np.array(read), "real faces"
+    coarse = np.random.default_rng(0).uniform(0, 255, (count, photos, 7, 7, 3))
+    smooth = jax.image.resize(coarse, (count, photos, SIZE, SIZE, 3), "cubic")
+    return np.asarray(smooth.clip(0, 255), np.uint8), "random smooth images"
+
+
+def load_networks(name: str, precision: str) -> tuple[Recognizer, torch.nn.Module, str]:
+    """Ours and the peer's with the same weights, and what weights those are."""
+    torch.manual_seed(0)
+    registered = {"xiaoccer": "mobilefacenet_xiaoccer"}.get(name, name)
+    twin = getattr(torch_twins, registered)()
+    if name == "xiaoccer":  # this twin wants its input prepared, ir_50 prepares it itself
+        twin.register_forward_pre_hook(lambda _, given: (given[0][..., 8:104] - 127.5) / 128)
+    if name == "xiaoccer" and CHECKPOINT.is_file():
+        (state,), source = torch_file.read(CHECKPOINT).values(), "trained"
+    elif name == "ir_50" and RECIPES.is_file():
+        state, source = recipe.weights(json.loads(RECIPES.read_text())["IR_50"]), "recipe"
+    else:
+        state, source = {k: v.numpy() for k, v in twin.state_dict().items()}, "random"
+    twin.load_state_dict({key: torch.tensor(array) for key, array in state.items()})
+    arrays = translate(CHECKPOINT, {"": state}, registered)
+    cuda = jax.default_backend() == "gpu" and torch.cuda.is_available()
+    twin.to("cuda" if cuda else "cpu")
+    return recognizer(registered, arrays, precision=precision), twin, source
+
+
+def programs(
+    network: Recognizer, twin: torch.nn.Module, work: list[masks.Batch], few: int
+) -> tuple[dict[str, Callable[[], tuple[np.ndarray, float]]], float]:
+    """The three programs, warmed up, and the seconds that ours took to compile.
+
+    Each returns people's final objectives and the seconds of cvxpy; ours does all the batches of
+    `work`, the others the first `few` people, from the same noise.
+    """
+    settings = masks.Settings(steps=FLAGS.steps)
+    compiled = masks.generator(network, settings)
+    photos = np.concatenate([batch.photos for batch in work])
+    starts = [masks.person_noise(settings, jnp.int32(k), photos[k].shape) for k in range(few)]
+    noise = np.moveaxis(np.array(starts), -1, 2)
+
+    def ours(settings: masks.Settings = settings) -> tuple[np.ndarray, float]:
+        made = [masks.generate(compiled, network.params, settings, batch) for batch in work]
+        return np.concatenate([metrics.objective[:, -1] for _, metrics in made]), 0.0
+
+    def peer(gradients: bool, few: int = few, steps: int = FLAGS.steps) -> tuple[np.ndarray, float]:
+        options = {"steps": steps, "weight_gradients": gradients}
+        made = [
+            published_loop.generate(twin, photos[k], CONVEX_HULL, noise=noise[k], **options)
+            for k in range(few)
+        ]
+        return np.array([losses[-1] for _, losses, _ in made]), sum(s for *_, s in made)
+
+    jax.config.update("jax_enable_compilation_cache", False)
+    one_step = partial(ours, dataclasses.replace(settings, steps=1))
+    first, second = (timing.take_turns({"warm up": one_step}, 1)[0].wall for _ in range(2))
+    peer(True, few=1, steps=1)
+    peer(False, few=1, steps=1)
+    in_turn = {OURS: ours, RELEASED: partial(peer, True), FROZEN: partial(peer, False)}
+    return in_turn, first - second
+
+
+def main(argv: list[str]) -> int:
+    """Measures, prints the table, writes the CSV; returns the exit code."""
+    del argv
+    use_precision(FLAGS.precision)
+    torch.set_num_threads(timing.cores())
+    torch.backends.cudnn.allow_tf32 = FLAGS.precision != "float32"  # torch's own choice is True
+    machine = timing.machine(FLAGS.precision)
+    photos, kind = load_photos(FLAGS.people, FLAGS.photos)
+    network, twin, weights = load_networks(FLAGS.network, FLAGS.precision)
+    size = math.gcd(FLAGS.people, FLAGS.people_per_batch)
+    ids = np.arange(FLAGS.people, dtype=np.int32).reshape(-1, size)
+    work = [masks.Batch(k, photos[k], np.ones((size, FLAGS.photos), np.float32)) for k in ids]
+    few = min(FLAGS.peer_people or {"ir_50": 1}.get(FLAGS.network, 8), FLAGS.people)
+    in_turn, compile_seconds = programs(network, twin, work, few)
+    turns = timing.take_turns(in_turn, FLAGS.rounds)
+
+    last = {turn.program: turn.result[0][:few] for turn in turns}
+    apart = max(np.max(np.abs(last[OURS] / last[name] - 1)) for name in (RELEASED, FROZEN))
+    about = {
+        "network": FLAGS.network,
+        "weights": weights,
+        "images": kind,
+        "photos": FLAGS.photos,
+        "steps": FLAGS.steps,
+        "people_per_batch": size,
+        "compile_seconds": round(compile_seconds, 2),
+        "peer_device": next(twin.parameters()).device.type,
+        "objectives_apart": f"{apart:.1e}",
+        **machine,
+    }
+    counts = {OURS: FLAGS.people, RELEASED: few, FROZEN: few}
+    rows = timing.report(turns, counts, "person", lambda t: {"cvxpy_share": t.result[1] / t.wall})
+    print(f"Compiling took {compile_seconds:.1f} s. The published loop takes one person at a time;")
+    print("seconds per person are compared. From the same noise, the final objectives are at most")
+    print(f"{apart:.1e} apart (relative; limit {LIMIT}).")
+    timing.write(FLAGS.out, f"generate_{FLAGS.network}", rows, about)
+    return int(not apart <= LIMIT)
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,187 @@
+"""generate: the files of a run, what they depend on and what they do not, and interruptions."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from opom_jax.masks import generate as masks
+from opom_jax.masks.generate import Batch, Settings
+from opom_jax.networks import recognizer
+
+ROOT = Path(__file__).resolve().parents[2]
+SETTINGS = Settings(steps=2, initial_steps=1)
+# Sign steps turn where a gradient is rounding: on the CPU none do, elsewhere a few may.
+PIXELS, CURVES = 1e-3, 1e-3
+
+
+def files(workdir: Path) -> dict[str, bytes]:
+    found = (path for path in workdir.rglob("*") if path.is_file())
+    return {str(path.relative_to(workdir)): path.read_bytes() for path in found}
+
+
+def read(workdir: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Masks f32[P,3,H,W] and objectives f64[P,T] of a finished run."""
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    made = [np.load(workdir / f"masks/mask_id{line['id']}.npy") for line in lines]
+    return np.stack(made), np.array([line["objective"] for line in lines])
+
+
+def check_same(found: np.ndarray, wanted: np.ndarray) -> None:
+    assert np.mean(found != wanted) <= PIXELS
+
+
+@pytest.fixture(scope="session")
+def finished(world, tmp_path_factory) -> Path:
+    """An undisturbed run."""
+    workdir = tmp_path_factory.mktemp("finished") / "run"
+    command = [sys.executable, "run.py", *world.generate(workdir)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"3 masks: {workdir / 'masks'}\n"
+    return workdir
+
+
+@pytest.fixture
+def workdir(finished, tmp_path) -> Path:
+    """A copy of it."""
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+def test_files(finished, world):
+    names = {"config.json", "metrics.jsonl", *(f"masks/mask_id{k}.npy" for k in range(3))}
+    assert set(files(finished)) == names
+    for k in range(3):
+        mask = np.load(finished / f"masks/mask_id{k}.npy")
+        assert mask.dtype == np.float32 and mask.shape == (3, 112, 112)
+        assert np.abs(mask).max() <= 8 and mask.std() > 1  # NaN fails too
+    config = json.loads((finished / "config.json").read_text())
+    assert config["settings"]["method"] == "convex_hull" and config["settings"]["steps"] == 2
+    assert config["people"] == 3 and config["people_per_batch"] == 1
+    card = json.loads((world.network / "card.json").read_text())
+    assert config["surrogate"] == {"name": "network", "weights_sha256": card["weights_sha256"]}
+
+
+def test_metrics(finished):
+    lines = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["id"], line["name"], line["photos"]) for line in lines] == [
+        (0, "a", 2),
+        (1, "b", 2),
+        (2, "c", 2),
+    ]
+    for line in lines:
+        assert len(line["objective"]) == len(line["distance"]) == 2
+        assert all(0 < d < 2 for d in line["distance"])
+
+
+@pytest.mark.parametrize("size", [2, 3, 0])
+def test_masks_do_not_depend_on_the_batch(world, opom, finished, tmp_path, size):
+    command = world.generate(tmp_path / "run", f"--config.people_per_batch={size}")
+    assert opom(*command).code == 0
+    (found, curves), (wanted, alone) = read(tmp_path / "run"), read(finished)
+    check_same(found, wanted)
+    np.testing.assert_allclose(curves, alone, rtol=CURVES)
+
+
+def test_another_seed_gives_other_masks(world, opom, finished, tmp_path):
+    assert opom(*world.generate(tmp_path / "run", "--config.seed=1")).code == 0
+    assert np.mean(read(tmp_path / "run")[0] != read(finished)[0]) > 0.5
+
+
+def test_masks_do_not_depend_on_padding(world, opom, tmp_path):
+    ragged = world._replace(people=tmp_path / "people")
+    for count, person in enumerate("abc", start=1):
+        (ragged.people / person).mkdir(parents=True)
+        for k in range(count):
+            shutil.copy(world.people / person / f"{k}.png", ragged.people / person)
+    command = ragged.generate(tmp_path / "run", "--config.data.train_per_person=3")
+    assert opom(*command).code == 0
+    found, curves = read(tmp_path / "run")
+    network = recognizer.load(world.network)
+    compiled = masks.generator(network, SETTINGS)
+    for k, person in enumerate("abc"):
+        photos = [np.array(Image.open(f)) for f in sorted((ragged.people / person).iterdir())]
+        batch = Batch(
+            np.array([k], np.int32), np.stack(photos)[None], np.ones((1, k + 1), np.float32)
+        )
+        alone, metrics = masks.generate(compiled, network.params, SETTINGS, batch)
+        check_same(found[k], alone[0].transpose(2, 0, 1))
+        np.testing.assert_allclose(curves[k], metrics.objective[0], rtol=CURVES, atol=1e-9)
+
+
+def test_a_finished_run_is_left_alone(world, opom, workdir, monkeypatch):
+    monkeypatch.setattr(masks, "generate", lambda *_: pytest.fail("computed again"))
+    before = {path: path.stat() for path in workdir.rglob("*")}
+    answer = opom(*world.generate(workdir))
+    assert answer.code == 0 and answer.out == f"3 masks: {workdir / 'masks'}\n"
+    after = {path: path.stat() for path in workdir.rglob("*")}
+    assert before.keys() == after.keys()
+    for path, state in before.items():
+        assert (state.st_ino, state.st_mtime_ns) == (after[path].st_ino, after[path].st_mtime_ns)
+
+
+def test_a_missing_mask_is_made_again(world, opom, workdir, finished):
+    (workdir / "masks/mask_id1.npy").unlink()
+    assert opom(*world.generate(workdir)).code == 0
+    assert files(workdir) == files(finished)
+
+
+# Dies with half a mask in the partial file of person 1.
+DYING = """
+import os, signal, sys
+import numpy as np
+from opom_jax import cli
+
+save = np.save
+
+def half(file, array):
+    save(file, array)
+    if "mask_id1" in file.name:
+        file.truncate(1000)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+np.save = half
+cli.main(["opom-jax", *sys.argv[1:]])
+"""
+
+
+def check_resumed(world, opom, workdir, finished):
+    assert opom(*world.generate(workdir)).code == 0
+    assert files(workdir) == files(finished)
+
+
+def test_killed_within_a_mask(world, opom, finished, tmp_path):
+    workdir = tmp_path / "run"
+    command = [sys.executable, "-c", DYING, *world.generate(workdir)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True)
+    assert done.returncode == -signal.SIGKILL
+    partial = workdir / "masks/.mask_id1.npy.partial"
+    assert set(files(workdir / "masks")) == {"mask_id0.npy", partial.name}
+    check_resumed(world, opom, workdir, finished)
+
+
+def test_killed_when_a_mask_appears(world, opom, finished, tmp_path):
+    """And until then no second process may write there."""
+    workdir = tmp_path / "run"
+    command = [sys.executable, "run.py", *world.generate(workdir)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
+        try:
+            while not (workdir / "masks/mask_id0.npy").exists():
+                assert run.poll() is None, run.stderr.read()
+                time.sleep(1e-3)
+            os.kill(run.pid, signal.SIGSTOP)
+            second = opom(*world.generate(workdir))
+        finally:
+            run.kill()
+    assert second.code == 2
+    assert second.errors == [f"opom-jax generate: Another process writes to {workdir}; wait."]
+    assert run.returncode == -signal.SIGKILL
+    check_resumed(world, opom, workdir, finished)

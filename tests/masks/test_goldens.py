@@ -1,0 +1,74 @@
+"""Runs of the published code, step by step and end to end (limits: benchmarks/replay.py)."""
+
+from functools import cache
+
+import jax
+import numpy as np
+import pytest
+
+from benchmarks import replay
+from opom_jax.masks import generate
+
+SMALL = ["small fim0", "small fim2", "small fim7", "small fim8", "small fim9"]
+
+
+@pytest.fixture(scope="module")
+def networks(goldens):
+    return cache(lambda name: replay.load(name, goldens))
+
+
+def numbers(run, network):
+    return dict(
+        zip(
+            replay.LIMITS,
+            (*replay.replay(run, network), replay.end_to_end(run, network)),
+            strict=True,
+        )
+    )
+
+
+def assert_within_limits(run, network):
+    for name, number in numbers(run, network).items():
+        assert number <= replay.LIMITS[name], f"{run.name}: {name} {number:.1e}"
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_small_network(goldens, networks, name):
+    run = next(r for r in replay.runs(goldens / "opom_small.npz") if r.name == name)
+    assert_within_limits(run, networks(run.network))
+
+
+def test_a_wrong_update_is_noticed(goldens, networks):
+    """The comparison can fail: half a step, or another objective, is far outside the limits."""
+    run = next(r for r in replay.runs(goldens / "opom_small.npz") if r.name == "small fim9")
+    other = run._replace(settings=generate.Settings(method="fi_uap", steps=3, initial_steps=1))
+    found = numbers(other, networks(run.network))
+    assert found["signs"] > replay.LIMITS["signs"] and found["loss"] > replay.LIMITS["loss"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "file", ["opom_fim_9_convexhull", "opom_fim_0_fiuap", "opom_dfanet_9_convexhull"]
+)
+def test_ir_50(goldens, networks, file):
+    for run in replay.runs(goldens / f"{file}.npz"):
+        assert_within_limits(run, networks(run.network))
+
+
+def test_command_line_refuses_other_files(tmp_path):
+    other = tmp_path / "other.npz"
+    np.savez(other, a=np.zeros(1))
+    with pytest.raises(SystemExit, match="not a file of the form"):
+        replay.main([other])
+
+
+def test_noise_of_a_photo_depends_on_seed_person_and_place_only():
+    settings = generate.Settings()
+    few = generate.person_noise(settings, 3, (2, 8, 8, 3))
+    many = generate.person_noise(settings, 3, (5, 8, 8, 3))
+    np.testing.assert_array_equal(few, many[:2])
+    assert np.abs(many).max() <= 8 and np.abs(many.mean()) < 0.5
+    other = generate.person_noise(settings, 4, (2, 8, 8, 3))
+    reseeded = generate.person_noise(generate.Settings(seed=1), 3, (2, 8, 8, 3))
+    assert not np.array_equal(few, other) and not np.array_equal(few, reseeded)
+    assert not jax.numpy.array_equal(few[0], few[1])

@@ -1,0 +1,236 @@
+"""Layers with rewritten gradients: equal to XLA's own, and lowered to what is fast."""
+
+import re
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax import lax
+
+from opom_jax.networks.layers import Conv, DepthwiseConv, FlatDense, PReLU, convolution, depthwise
+
+TOLERANCE = 1e-5  # of the largest value
+# height, width, kernel, stride, padding
+SIZES = [
+    (8, 8, 3, 1, 1),
+    (7, 5, 3, 1, 1),
+    (6, 7, 3, 1, 0),
+    (6, 5, 3, 1, 2),
+    (6, 6, 1, 1, 0),
+    (8, 6, 3, 2, 1),  # the gradient in four phases
+    (2, 2, 3, 2, 1),
+    (7, 8, 3, 2, 1),  # one odd side: XLA's own gradient
+    (8, 7, 3, 2, 1),
+    (9, 9, 3, 2, 1),
+    (8, 8, 3, 2, 0),
+    (8, 8, 1, 2, 0),
+    (7, 6, 1, 2, 0),
+    (9, 8, 5, 2, 2),
+    (8, 10, 3, 3, 1),
+    (7, 7, 7, 1, 0),  # one output pixel
+]
+
+
+def random(*shape, seed=0):
+    return jax.random.normal(jax.random.key(seed + sum(shape)), shape)
+
+
+def check_close(found, wanted):
+    assert found.shape == wanted.shape and found.dtype == wanted.dtype
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=TOLERANCE * jnp.abs(wanted).max())
+
+
+def xla(x, kernel, stride=1, padding=0):
+    """What `convolution` shall equal."""
+    groups = x.shape[3] // kernel.shape[2]
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        [(padding, padding)] * 2,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+        precision=lax.Precision.HIGHEST,
+    )
+
+
+def xla_depthwise(x, kernel, stride=1, padding=0):
+    """What `depthwise` shall equal: one group a channel."""
+    return xla(x, kernel[:, :, None], stride, padding)
+
+
+def check_equal(found, wanted, x, kernel):
+    """Values and both gradients."""
+
+    @partial(jax.jit, static_argnums=0)
+    def values_and_gradients(function, x, kernel):
+        y, vjp = jax.vjp(function, x, kernel)
+        return y, *vjp(jnp.sin(10 * y))
+
+    for one, other in zip(
+        values_and_gradients(found, x, kernel),
+        values_and_gradients(wanted, x, kernel),
+        strict=True,
+    ):
+        check_close(one, other)
+
+
+@pytest.mark.parametrize(("height", "width", "size", "stride", "padding"), SIZES)
+def test_convolution(height, width, size, stride, padding):
+    options = {"stride": stride, "padding": padding}
+    x, kernel = random(2, height, width, 3), random(size, size, 3, 5)
+    check_equal(lambda a, b: convolution(a, b, stride, padding), partial(xla, **options), x, kernel)
+
+
+@pytest.mark.parametrize(("height", "width", "size", "stride", "padding"), SIZES)
+def test_depthwise(height, width, size, stride, padding):
+    options = {"stride": stride, "padding": padding}
+    x, kernel = random(2, height, width, 3), random(size, size, 3)
+    check_equal(
+        lambda a, b: depthwise(a, b, stride, padding), partial(xla_depthwise, **options), x, kernel
+    )
+
+
+@pytest.mark.parametrize(("height", "width"), [(7, 6), (4, 4), (1, 1)])
+def test_global_depthwise(height, width):
+    x, kernel = random(2, height, width, 5), random(height, width, 5)
+    check_equal(depthwise, xla_depthwise, x, kernel)
+    assert depthwise(x, kernel).shape == (2, 1, 1, 5)
+
+
+def test_depthwise_with_a_rectangular_kernel_that_moves():
+    check_equal(depthwise, xla_depthwise, random(2, 7, 8, 3), random(2, 3, 3))
+
+
+# Many people at once: vmap over images, one set of kernels.
+
+LAYERS = {
+    "stride 1": (lambda x, k: convolution(x, k, 1, 1), xla, (3, 3, 4, 6), (1, 1)),
+    "stride 2": (lambda x, k: convolution(x, k, 2, 1), xla, (3, 3, 4, 6), (2, 1)),
+    "pointwise": (lambda x, k: convolution(x, k, 1, 0), xla, (1, 1, 4, 6), (1, 0)),
+    "shortcut": (lambda x, k: convolution(x, k, 2, 0), xla, (1, 1, 4, 6), (2, 0)),
+    "depthwise": (lambda x, k: depthwise(x, k, 1, 1), xla_depthwise, (3, 3, 4), (1, 1)),
+    "depthwise 2": (lambda x, k: depthwise(x, k, 2, 1), xla_depthwise, (3, 3, 4), (2, 1)),
+    "global": (lambda x, k: depthwise(x, k, 1, 0), xla_depthwise, (8, 8, 4), (1, 0)),
+}
+PEOPLE, PHOTOS = 3, 5
+
+
+@pytest.fixture(params=LAYERS)
+def layer(request):
+    """A layer, XLA's, its kernel and photos [PEOPLE,PHOTOS,8,8,4]."""
+    found, wanted, shape, (stride, padding) = LAYERS[request.param]
+    wanted = partial(wanted, stride=stride, padding=padding)
+    return found, wanted, random(*shape), random(PEOPLE, PHOTOS, 8, 8, 4)
+
+
+def image_gradient(function):
+    return jax.grad(lambda x, kernel: jnp.sum(jnp.sin(function(x, kernel))))
+
+
+def test_vmap_over_people(layer):
+    found, wanted, kernel, photos = layer
+    for of in (lambda f: f, image_gradient):
+        mapped = jax.jit(jax.vmap(of(found), (0, None)))(photos, kernel)
+        alone = jax.jit(of(wanted))
+        check_close(mapped, jnp.stack([alone(own, kernel) for own in photos]))
+
+
+def convolutions(function, *args):
+    """(dimensions of the input, groups, dilation) of every convolution that a call lowers to."""
+    text = jax.jit(function).lower(*args).as_text()
+    lines = [line for line in text.splitlines() if "stablehlo.convolution" in line]
+    return [
+        (
+            [int(n) for n in re.search(r": \(tensor<([\dx]+)xf32>", line)[1].split("x")],
+            {int(n) for n in re.findall(r"_group_count = (\d+)", line)},
+            "lhs_dilate = [2, 2]" in line,
+        )
+        for line in lines
+    ]
+
+
+def test_vmap_merges_people_into_one_batch(layer):
+    found, _, kernel, photos = layer
+    for function in (found, image_gradient(found)):
+        lowered = convolutions(jax.vmap(function, (0, None)), photos, kernel)
+        assert bool(lowered) == (kernel.ndim == 4)  # a depthwise layer needs none
+        for (batch, *_), groups, dilated in lowered:
+            assert batch == PEOPLE * PHOTOS and groups == {1}
+            assert not dilated or kernel.shape[0] == 1  # cheap in a 1x1 convolution
+
+
+def test_what_the_lowered_text_would_show():
+    """The controls of the test above: kernels of one's own are groups, XLA's gradient dilates."""
+    photos, kernels = random(PEOPLE, PHOTOS, 8, 8, 4), random(PEOPLE, 3, 3, 4, 6)
+    [(_, groups, _)] = convolutions(jax.vmap(xla), photos, kernels)
+    assert groups == {1, PEOPLE}
+    gradient = image_gradient(partial(xla, stride=2, padding=1))
+    assert any(dilated for *_, dilated in convolutions(gradient, photos[0], kernels[0]))
+
+
+def test_two_uses_in_a_scan(layer):
+    """Steps along the gradient of a layer that is called twice, as masks are made."""
+    found, wanted, kernel, photos = layer
+
+    def twice(function):
+        return lambda x, k: function(x, k) + function(jnp.cos(x), k)
+
+    def step(function):
+        return lambda x, _=None: (x + 0.1 * image_gradient(twice(function))(x, kernel), None)
+
+    x, one = photos[0], jax.jit(step(wanted))
+    for _ in range(3):
+        x, _ = one(x)
+    check_close(jax.jit(lambda x: lax.scan(step(found), x, length=3)[0])(photos[0]), x)
+
+
+def test_gradients_through_a_scan():
+    """Both gradients of a layer applied to its own output, its kernel used every time."""
+    x, kernel = random(2, 6, 6, 4), 0.2 * random(3, 3, 4, 4)
+
+    def often(function, x, kernel):
+        return lax.scan(lambda y, _: (jnp.tanh(function(y, kernel)), None), x, length=3)[0]
+
+    found = partial(often, lambda x, k: convolution(x, k, 1, 1))
+    check_equal(found, partial(often, partial(xla, padding=1)), x, kernel)
+
+
+# Layers with weights.
+
+
+def test_modules_hold_the_functions():
+    x, rngs = random(2, 8, 8, 4), nnx.Rngs(0)
+    conv = Conv(4, 6, 3, stride=2, padding=1, bias=True, rngs=rngs)
+    conv.bias[...] = random(6)
+    wanted = xla(x, conv.kernel[...], 2, 1) + conv.bias[None, None, None]
+    check_close(conv(x), wanted)
+    wise = DepthwiseConv(4, (3, 3), stride=2, padding=1, rngs=rngs)
+    check_close(wise(x), xla_depthwise(x, wise.kernel[...], 2, 1))
+
+
+def test_convolution_computes_in_the_type_of_its_kernel():
+    conv = Conv(4, 6, 3, rngs=nnx.Rngs(0))
+    conv.kernel = nnx.Param(conv.kernel.astype(jnp.bfloat16))
+    assert conv(random(2, 8, 8, 4)).dtype == jnp.bfloat16
+
+
+def test_prelu():
+    prelu = PReLU(3, rngs=nnx.Rngs(0))
+    prelu.slope[...] = jnp.array([0.5, -2.0, 0.0])
+    x = jnp.array([[1.0, 1.0, 1.0], [-1.0, -1.0, -1.0], [0.0, 0.0, 0.0]]).reshape(1, 3, 1, 3)
+    y, vjp = jax.vjp(prelu, x)
+    np.testing.assert_array_equal(y[0, :, 0], [[1, 1, 1], [-0.5, 2, 0], [0, 0, 0]])
+    (gradient,) = vjp(jnp.ones_like(y))
+    np.testing.assert_array_equal(gradient[0, :, 0], [[1, 1, 1], [0.5, -2, 0], [0.5, -2, 0]])
+
+
+def test_flat_dense():
+    dense = FlatDense(2, 3, 4, 5, rngs=nnx.Rngs(0))
+    dense.bias[...] = random(5)
+    x, kernel = random(7, 2, 3, 4), dense.kernel[...]
+    assert kernel.shape == (2, 3, 4, 5)
+    check_close(dense(x), jnp.einsum("bhwc,hwcd->bd", x, kernel) + dense.bias[None])
