@@ -60,6 +60,7 @@ flags.DEFINE_integer("people_per_batch", 4, "Of opom_jax, if it divides people."
 flags.DEFINE_integer("photos", 10, "Photos of a person.", lower_bound=1)
 flags.DEFINE_integer("steps", 16, "Steps.", lower_bound=1)
 flags.DEFINE_integer("rounds", 3, "Turns of each program.", lower_bound=1)
+flags.DEFINE_integer("torch_threads", timing.cores(), "Of the peer.", lower_bound=1)
 flags.DEFINE_enum("precision", "float32", ["float32", "bfloat16"], "Of opom_jax.")
 flags.DEFINE_string("out", str(ROOT / "benchmarks" / "results"), "Folder of the CSV.")
 
@@ -135,7 +136,7 @@ def main(argv: list[str]) -> int:
     """Measures, prints the table, writes the CSV; returns the exit code."""
     del argv
     use_precision(FLAGS.precision)
-    torch.set_num_threads(timing.cores())
+    torch.set_num_threads(FLAGS.torch_threads)
     torch.backends.cudnn.allow_tf32 = FLAGS.precision != "float32"  # torch's own choice is True
     machine = timing.machine(FLAGS.precision)
     photos, kind = load_photos(FLAGS.people, FLAGS.photos)
@@ -158,13 +159,14 @@ def main(argv: list[str]) -> int:
         "people_per_batch": size,
         "compile_seconds": round(compile_seconds, 2),
         "peer_device": next(twin.parameters()).device.type,
+        "peer_threads": FLAGS.torch_threads,
         "objectives_apart": f"{apart:.1e}",
         **machine,
     }
     counts = {OURS: FLAGS.people, RELEASED: few, FROZEN: few}
     rows = timing.report(turns, counts, "person", lambda t: {"cvxpy_share": t.result[1] / t.wall})
-    print(f"Compiling took {compile_seconds:.1f} s. The published loop takes one person at a time;")
-    print("seconds per person are compared. From the same noise, the final objectives are at most")
+    print(f"Compiling took {compile_seconds:.1f} s. The published loop takes one person at a time:")
+    print("seconds per person are compared. The final objectives from the same noise are at most")
     print(f"{apart:.1e} apart (relative; limit {LIMIT}).")
     timing.write(FLAGS.out, f"generate_{FLAGS.network}", rows, about)
     return int(not apart <= LIMIT)

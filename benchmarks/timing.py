@@ -114,9 +114,7 @@ def write(
         writer.writerows({**row, **columns} for row in rows)
     print(", ".join(f"{key} {value}" for key, value in columns.items()))
     if columns["load_before"] > columns["cores"] / 4:
-        print(
-            "Others kept the machine busy: torch's threads wait for each other, it looks too slow."
-        )
+        print("Others used the machine, which slows threads that wait for each other: repeat it.")
     print(path)
 
 

@@ -34,7 +34,9 @@ def extractor(network: Recognizer) -> Callable[[Iterable[np.ndarray]], np.ndarra
     return extract
 
 
-def cached(folder: Path, key: dict, shape: tuple[int, int], compute: Callable[[], np.ndarray]):
+def cached(
+    folder: Path, key: dict, shape: tuple[int, int], compute: Callable[[], np.ndarray]
+) -> np.ndarray:
     """`compute()` f32[shape], kept in `folder` under the hash of `key` (JSON-like).
 
     A file that is damaged or cannot be written costs the computation, never the result.

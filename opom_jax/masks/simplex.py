@@ -13,7 +13,7 @@ jaxopt's accelerated projected gradient runs on the N x N Gram matrix, with thre
   number, which for faces of one person is otherwise ruled by their common direction.
 * A few rounds solve for the residual that remains, y - F a taken in the D-dimensional space, each
   ended by Newton steps on the face that was found: neither the Gram matrix's rounding nor nearly
-  equal photos limit the accuracy. On random, low-rank, nearly degenerate and duplicated problems the
+  equal photos limit the accuracy. On random, low-rank, nearly equal and duplicated photos the
   residual is within 1e-6 of exact on every lane (tests/masks/test_simplex.py).
 """
 

@@ -103,7 +103,9 @@ def digest(arrays: Mapping[str, np.ndarray]) -> str:
     return sha.hexdigest()
 
 
-def save(folder: os.PathLike | str, network: str, arrays: Mapping[str, np.ndarray], source: dict):
+def save(
+    folder: os.PathLike | str, network: str, arrays: Mapping[str, np.ndarray], source: dict
+) -> None:
     """Writes `folder` whole or not at all.
 
     Args:
@@ -134,7 +136,9 @@ def save(folder: os.PathLike | str, network: str, arrays: Mapping[str, np.ndarra
         (partial / "card.json").write_text(json.dumps(card, indent=1) + "\n")
         os.rename(partial, folder)
     except Exception as error:  # a full disk is a ValueError of tensorstore
-        raise InputError(f"{folder} cannot be written ({_first_line(error)}); mend that.") from error
+        raise InputError(
+            f"{folder} cannot be written ({_first_line(error)}); mend that."
+        ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -160,7 +164,9 @@ def load(folder: os.PathLike | str, precision: str = "float32") -> Recognizer:
         )
     except Exception as error:  # orbax and tensorstore raise many kinds for damaged files
         reason = _first_line(error)
-        raise InputError(f"{folder / 'params'} cannot be read ({reason}); convert again.") from error
+        raise InputError(
+            f"{folder / 'params'} cannot be read ({reason}); convert again."
+        ) from error
     if digest(arrays) != card["weights_sha256"]:
         raise InputError(f"{folder / 'params'} does not hold what its card says; convert again.")
     return recognizer(card["network"], arrays, name=folder.resolve().name, precision=precision)

@@ -1,6 +1,7 @@
 """A tiny random network, a few people, and the command line as a function."""
 
 import math
+import subprocess
 import sys
 import warnings
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from opom_jax.cli import evaluate
 from opom_jax.masks import generate
 from opom_jax.networks import recognizer
 
+ROOT = Path(__file__).resolve().parents[2]
 NETWORK = "mobilefacenet_lh185k"
 
 
@@ -119,26 +121,41 @@ def world(tmp_path_factory) -> World:
 
 
 @pytest.fixture(scope="session")
+def finished(world, tmp_path_factory) -> Path:
+    """The workdir of an undisturbed `generate`."""
+    workdir = tmp_path_factory.mktemp("finished") / "run"
+    command = [sys.executable, "run.py", *world.generate(workdir)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"3 masks: {workdir / 'masks'}\n"
+    return workdir
+
+
+@pytest.fixture(scope="session")
 def compiled() -> dict:
-    """What this session has compiled, by what it was compiled from."""
+    """What this session has compiled or loaded, by what it was made of."""
     return {}
 
 
 @pytest.fixture
 def opom(compiled, capfd, monkeypatch) -> Callable[..., Answer]:
-    """opom(verb, *flags) runs the command line in this process, and compiles nothing twice."""
+    """opom(verb, *flags) runs the command line in this process; nothing is compiled or loaded
+    twice."""
 
-    def memoised(build):
-        def built(network, *settings):
-            key = build, network.digest, *settings
+    def once(what, name):
+        build = getattr(what, name)
+
+        def built(*arguments):
+            key = name, *(getattr(argument, "digest", argument) for argument in arguments)
             if key not in compiled:
-                compiled[key] = build(network, *settings)
+                compiled[key] = build(*arguments)
             return compiled[key]
 
-        return built
+        monkeypatch.setattr(what, name, built)
 
-    monkeypatch.setattr(generate, "generator", memoised(generate.generator))
-    monkeypatch.setattr(evaluate, "extractor", memoised(evaluate.extractor))
+    once(generate, "generator")
+    once(evaluate, "extractor")
+    once(recognizer, "load")
     monkeypatch.setattr(cli, "prepare_jax", lambda: None)  # tests/conftest.py has done that
 
     def call(*arguments: str) -> Answer:

@@ -39,17 +39,6 @@ def check_same(found: np.ndarray, wanted: np.ndarray) -> None:
     assert np.mean(found != wanted) <= PIXELS
 
 
-@pytest.fixture(scope="session")
-def finished(world, tmp_path_factory) -> Path:
-    """An undisturbed run."""
-    workdir = tmp_path_factory.mktemp("finished") / "run"
-    command = [sys.executable, "run.py", *world.generate(workdir)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == f"3 masks: {workdir / 'masks'}\n"
-    return workdir
-
-
 @pytest.fixture
 def workdir(finished, tmp_path) -> Path:
     """A copy of it."""

@@ -1,0 +1,272 @@
+"""The folder of masks: what it holds, what it refuses, and what is left after any interruption."""
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from opom_jax.errors import InputError
+from opom_jax.masks.store import Store, mask_path, read_mask
+
+SIZE = 4
+CONFIG = {"settings": {"seed": 0, "steps": 2}, "people": 3}
+MASKS = np.random.default_rng(0).uniform(-8, 8, (3, SIZE, SIZE, 3)).astype(np.float32)
+LINES = [{"name": name, "objective": [0.1, 0.2]} for name in "abc"]
+
+
+def write(workdir: Path) -> None:
+    """A run in two batches, as `generate` does it."""
+    with Store(workdir, CONFIG) as kept:
+        for people in ([0, 1], [2]):
+            if not kept.done(people):
+                kept.write(people, MASKS[people], [LINES[k] for k in people])
+
+
+def files(workdir: Path) -> dict[str, bytes]:
+    found = (path for path in workdir.rglob("*") if path.is_file())
+    return {str(path.relative_to(workdir)): path.read_bytes() for path in found}
+
+
+@pytest.fixture
+def workdir(tmp_path) -> Path:
+    """A finished run."""
+    write(tmp_path / "run")
+    return tmp_path / "run"
+
+
+def check_refused(workdir: Path, *named: str, config=CONFIG) -> None:
+    before = files(workdir)
+    with pytest.raises(InputError) as caught, Store(workdir, config):
+        pass
+    sentence = str(caught.value)
+    assert "\n" not in sentence and all(name in sentence for name in (str(workdir), *named))
+    assert files(workdir) == before
+
+
+def test_files(workdir):
+    masks = {f"masks/mask_id{k}.npy" for k in range(3)}
+    assert set(files(workdir)) == {"config.json", "metrics.jsonl"} | masks
+    for k in range(3):
+        np.testing.assert_array_equal(np.load(mask_path(workdir, k)), MASKS[k].transpose(2, 0, 1))
+        np.testing.assert_array_equal(read_mask(mask_path(workdir, k), SIZE), MASKS[k], strict=True)
+    assert json.loads((workdir / "config.json").read_text()) == CONFIG
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [{"id": k} | LINES[k] for k in range(3)]
+
+
+def test_done_needs_every_mask_and_line(workdir):
+    with Store(workdir, CONFIG) as kept:
+        assert kept.done([0, 1, 2]) and not kept.done([2, 3])
+        mask_path(workdir, 1).unlink()
+        assert not kept.done([0, 1]) and kept.done([2])
+    lines = (workdir / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (workdir / "metrics.jsonl").write_text(lines[0])
+    with Store(workdir, CONFIG) as kept:
+        assert kept.done([0]) and not kept.done([0, 1]) and not kept.done([2])
+
+
+# What may stand where the second line was.
+BAD_LINES = {
+    "cut": b'{"id": 1, "na',
+    "without its end": b'{"id": 1, "name": "b"}',
+    "no JSON": b"hello\n",
+    "no UTF-8": b"\xff\xfe\n",
+    "zeros, as a power cut leaves them": bytes(100) + b"\n",
+    "no dict": b"[1]\n",
+    "no id": b'{"name": "b"}\n',
+    "an id that is no number": b'{"id": "1"}\n',
+    "blank": b"\n",
+}
+
+
+@pytest.mark.parametrize("bad", BAD_LINES.values(), ids=BAD_LINES)
+@pytest.mark.parametrize("rest", [b"", b'{"id": 2, "name": "c"}\n'], ids=["last", "amid"])
+def test_bad_lines_are_cut_away_and_made_again(workdir, bad, rest):
+    wanted = files(workdir)
+    metrics = workdir / "metrics.jsonl"
+    first = metrics.read_bytes().splitlines(keepends=True)[0]
+    metrics.write_bytes(first + bad + rest)
+    with Store(workdir, CONFIG) as kept:
+        assert metrics.read_bytes() == first
+        assert kept.recorded == {0}
+    write(workdir)
+    assert files(workdir) == wanted
+
+
+def test_a_finished_run_is_left_alone(workdir):
+    before = {path: path.stat() for path in workdir.rglob("*")}
+    write(workdir)
+    for path, state in before.items():
+        now = path.stat()
+        assert (now.st_ino, now.st_mtime_ns) == (state.st_ino, state.st_mtime_ns), path
+
+
+def test_leftovers_are_removed(workdir):
+    wanted = files(workdir)
+    for k in (0, 7):
+        (workdir / f"masks/.mask_id{k}.npy.partial").write_bytes(b"half")
+    write(workdir)
+    assert files(workdir) == wanted
+
+
+def test_one_process_at_a_time(workdir):
+    with Store(workdir, CONFIG):
+        check_refused(workdir, "Another process")
+    write(workdir)
+
+
+def test_the_folder_is_free_after_an_error(workdir):
+    check_refused(workdir, "people", config=CONFIG | {"people": 4})
+    with pytest.raises(KeyboardInterrupt), Store(workdir, CONFIG):
+        raise KeyboardInterrupt
+    write(workdir)
+
+
+def test_another_configuration_is_refused_by_its_keys(workdir):
+    settings = {"settings.seed: 0 there, 1 here", "settings.steps: 2 there, None here"}
+    check_refused(workdir, *settings, config={"settings": {"seed": 1}, "people": 3})
+    check_refused(workdir, "device: None there, 'cpu' here", config=CONFIG | {"device": "cpu"})
+
+
+def test_masks_of_unknown_origin_are_refused(workdir):
+    (workdir / "config.json").unlink()
+    check_refused(workdir, "config.json")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff"])
+def test_a_damaged_config_is_refused(workdir, content):
+    (workdir / "config.json").write_bytes(content)
+    check_refused(workdir, "config.json")
+
+
+@pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "masks/.mask_id0.npy.partial"])
+def test_a_folder_in_place_of_a_file_is_refused(workdir, name):
+    (workdir / name).unlink(missing_ok=True)
+    (workdir / name).mkdir()
+    check_refused(workdir, name)
+
+
+@pytest.mark.parametrize("name", ["run", "run/masks"])
+def test_a_file_in_place_of_a_folder_is_refused(tmp_path, name):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"")
+    check_refused(tmp_path / "run")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_the_right_to_write_is_refused(tmp_path):
+    (tmp_path / "run").mkdir(mode=0o500)
+    check_refused(tmp_path / "run")
+
+
+FULL = Path("/dev/full")
+full_disk = pytest.mark.skipif(not FULL.exists(), reason="no /dev/full, which is a full disk")
+
+
+def check_no_room(workdir: Path, place: Path, file: Path) -> None:
+    """Everything written at `place` meets a full disk: one sentence names `file`, nothing stays
+    half-written, and when there is room again the run goes on."""
+    with Store(workdir, CONFIG) as kept:
+        place.symlink_to(FULL)
+        with pytest.raises(InputError) as caught:
+            kept.write([0, 1], MASKS[[0, 1]], LINES[:2])
+        assert not kept.done([0]) and not kept.done([1])
+    sentence = str(caught.value)
+    assert str(file) in sentence and "make room" in sentence and "None" not in sentence
+    place.unlink(missing_ok=True)
+    assert not list(workdir.rglob("*.partial"))
+    write(workdir)
+    write(workdir.with_name("undisturbed"))
+    assert files(workdir) == files(workdir.with_name("undisturbed"))
+
+
+@full_disk
+def test_no_room_for_a_mask(tmp_path):
+    path = mask_path(tmp_path / "run", 1)
+    check_no_room(tmp_path / "run", path.with_name(f".{path.name}.partial"), path)
+
+
+@full_disk
+def test_no_room_for_a_line(tmp_path):
+    path = tmp_path / "run" / "metrics.jsonl"
+    check_no_room(tmp_path / "run", path, path)
+
+
+@full_disk
+def test_no_room_for_the_configuration(tmp_path):
+    (tmp_path / ".config.json.partial").symlink_to(FULL)
+    with pytest.raises(InputError, match=r"config\.json cannot be written \(No space left"):
+        write(tmp_path)
+    assert files(tmp_path) == {}
+    write(tmp_path)
+
+
+def test_a_write_error_without_a_number(tmp_path, monkeypatch):
+    """NumPy's short writes have a text only."""
+
+    def save(file, array):
+        raise OSError("48 requested and 0 written")
+
+    monkeypatch.setattr(np, "save", save)
+    with pytest.raises(InputError, match="48 requested and 0 written"):
+        write(tmp_path)
+    assert set(files(tmp_path)) == {"config.json"}
+
+
+# Writes a run, and is killed before the given one of its changes to the folder: a mask counts
+# once more when half of it is written.
+DYING = """
+import itertools, os, signal, sys
+import numpy as np
+from test_store import write
+
+workdir, moment = sys.argv[1], int(sys.argv[2])
+count, save = itertools.count(), np.save
+
+def passed():
+    if next(count) == moment:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def hook(event, arguments):
+    changes = ("open", "os.mkdir", "os.rename", "os.remove", "os.truncate")
+    if event in changes and str(arguments[0]).startswith(workdir):
+        passed()
+
+def halving(file, array):
+    save(file, array)
+    size = file.tell()
+    file.truncate(size // 2)
+    passed()
+    file.seek(0)
+    save(file, array)
+
+np.save = halving
+sys.addaudithook(hook)
+write(__import__("pathlib").Path(workdir))
+"""
+
+
+def test_killed_at_any_moment(tmp_path):
+    wanted = tmp_path / "undisturbed"
+    write(wanted)
+    path = os.pathsep.join((str(Path(__file__).parents[2]), str(Path(__file__).parent)))
+    for moment in itertools.count():
+        workdir = tmp_path / str(moment)
+        command = [sys.executable, "-c", DYING, str(workdir), str(moment)]
+        environment = os.environ | {"PYTHONPATH": path}
+        died = subprocess.run(command, env=environment, capture_output=True, text=True)
+        if died.returncode == 0:
+            break
+        assert died.returncode == -signal.SIGKILL, died.stderr
+        for mask in (workdir / "masks").glob("mask_id*"):
+            assert mask.read_bytes() == (wanted / "masks" / mask.name).read_bytes()
+        write(workdir)
+        assert files(workdir) == files(wanted)
+    assert moment > 15
