@@ -13,7 +13,8 @@ One step from every stored state of runs of the published code (files `opom_fim_
 
 Exits 1 if signs exceed 1e-3, a loss 1e-5, a residual 1e-5 or an end 1e-3.
 
-Images, noise, and the recipe of the weights are read from the folder of each file.
+Images, noise and the recipe of the weights are read from the folder of each file, or where they are
+not there from the goldens beside the checkout.
 """
 
 import json
@@ -44,6 +45,7 @@ from opom_jax.masks.update import State, init, update  # noqa: E402
 from opom_jax.networks.recognizer import Recognizer, recognizer  # noqa: E402
 
 METHODS = {0: "fi_uap", 2: "fi_uap_plus", 7: "class_center", 8: "affine_hull", 9: "convex_hull"}
+GOLDENS = Path(__file__).resolve().parents[2] / "shared" / "goldens"
 LIMITS = {"signs": 1e-3, "loss": 1e-5, "residual": 1e-5, "end": 1e-3}
 
 
@@ -64,7 +66,7 @@ class Run(NamedTuple):
 def runs(path: Path) -> Iterator[Run]:
     """The runs of one file."""
     stored = np.load(path)
-    photos = np.load(path.parent / "images.npz")["images112"].astype(np.float32)
+    photos = np.load(_beside(path, "images.npz"))["images112"].astype(np.float32)
     if path.name == "opom_small.npz":
         noise = _nhwc(stored["noise"])
         for loss in METHODS:  # its dfa9 run drew dropout masks that are not stored
@@ -73,11 +75,11 @@ def runs(path: Path) -> Iterator[Run]:
             settings = _settings(loss, 3, 1, False)
             yield Run(f"small fim{loss}", "IR_small_1111", settings, photos[1, :4], noise, *arrays)
         return
-    match = re.fullmatch(r"opom_(fim|dfanet)_(\d)_\w+\.npz", path.name)
-    if not match:
+    match = re.search(r"(fim|dfanet)_(\d)", path.name)
+    if not match or int(match[2]) not in METHODS or "eta" not in stored:
         raise SystemExit(f"{path}: not a file of the form opom_fim_*, opom_dfanet_*, opom_small.")
     kind, loss = match[1], int(match[2])
-    noise = _nhwc(np.load(path.parent / "opom_noise.npz")["noise"])
+    noise = _nhwc(np.load(_beside(path, "opom_noise.npz"))["noise"])
     if kind == "dfanet":
         names = ("eta", "grad", "loss", "qp_x")
         arrays = [stored.get(name) for name in names]
@@ -191,12 +193,17 @@ def _compiled(settings: generate.Settings, embed: Callable):
     return step, jax.jit(embed)
 
 
-def load(name: str, folder: Path) -> Recognizer:
-    """The recipe's network of this name, from the goldens' folder."""
-    entry = json.loads((folder / "state_dict_keys_opom.json").read_text())[name]
+def load(name: str, path: Path) -> Recognizer:
+    """The recipe's network of this name, for a golden file (or the folder of one)."""
+    entry = json.loads(_beside(path, "state_dict_keys_opom.json").read_text())[name]
     registered = {"IR_50": "ir_50", "IR_small_1111": "ir_tiny"}[name]
     arrays = translate(Path(name), {"": recipe.weights(entry)}, registered)
     return recognizer(registered, arrays)
+
+
+def _beside(path: Path, name: str) -> Path:
+    folder = path if path.is_dir() else path.parent
+    return folder / name if (folder / name).exists() else GOLDENS / name
 
 
 def _nhwc(array: np.ndarray) -> np.ndarray:
@@ -212,7 +219,7 @@ def main(paths: list[Path]) -> int:
     for path in paths:
         for run in runs(path):
             if run.network not in networks:
-                networks[run.network] = load(run.network, path.parent)
+                networks[run.network] = load(run.network, path)
             network = networks[run.network]
             numbers = (*replay(run, network), end_to_end(run, network))
             failed |= not all(n <= limit for n, limit in zip(numbers, LIMITS.values(), strict=True))

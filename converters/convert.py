@@ -48,6 +48,9 @@ def convert(
     if out.exists():
         raise InputError(f"{out} exists already; remove it or choose another --out.")
     arrays = translate(weights, torch_file.read(weights), network, key, prefix)
+    broken = sorted(path for path, array in arrays.items() if not np.isfinite(array).all())
+    if broken:
+        raise InputError(f"{weights} has values that are not finite in {broken[0]}; mend the file.")
     with open(weights, "rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     recognizer.save(out, network, arrays, {"file": weights.name, "sha256": sha256})

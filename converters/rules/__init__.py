@@ -31,6 +31,8 @@ def _depthwise(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 def _flat_dense(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """(O, C*H*W), flattened in torch's order -> HWCO."""
     height, width, channels, outputs = shape
+    if len(array) != outputs:
+        return array  # transposed, for one: as many numbers, but not this layer's shape
     return array.reshape(outputs, channels, height, width).transpose(2, 3, 1, 0)
 
 

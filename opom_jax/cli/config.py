@@ -131,8 +131,6 @@ def settings(config: ml_collections.ConfigDict) -> Settings:
     require("people_per_batch", config.people_per_batch, config.people_per_batch >= 0, ">= 0")
     memory = config.memory_gib
     require("memory_gib", memory, 0 <= memory < math.inf, ">= 0 and finite")
-    steps = config.initial_steps
-    require("initial_steps", steps, steps <= 1_000_000, "at most 1000000")
     size = config.data.image_size
     require("data.image_size", size, 16 <= size <= 1024, "between 16 and 1024")
     return chosen

@@ -6,6 +6,7 @@ The mean leaves out targets that are the surrogate itself (marked *).
 """
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -42,6 +43,8 @@ def run(flags: absl_flags.FlagValues) -> None:
     targets = _targets(config)
     people = options.load_people(data)
     _check_people(people, workdir, data.image_size)
+    if not os.access(workdir, os.W_OK):
+        raise InputError(f"{workdir} cannot be written, where the results go; change its rights.")
     white_box = _white_box(workdir, targets)
     probes = [path for person in people for path in person.probes]
     if not data.distractors:

@@ -4,6 +4,8 @@ Makes one mask per person: WORKDIR/masks/mask_id<k>.npy (float32, (3,H,W), RGB),
 metrics.jsonl. The same command continues an interrupted run.
 """
 
+import hashlib
+import json
 from collections.abc import Iterator, Sequence
 
 import jax
@@ -52,6 +54,7 @@ def run(flags: absl_flags.FlagValues) -> None:
         "precision": config.precision,
         "surrogate": {"name": network.name, "weights_sha256": network.digest},
         "people": len(people),
+        "people_sha256": _digest([[person.name, len(person.train)] for person in people]),
         "photos_sha256": photos,
         "image_size": config.data.image_size,
         "people_per_batch": min(batch, len(people)),
@@ -59,6 +62,10 @@ def run(flags: absl_flags.FlagValues) -> None:
     with Store(workdir, record) as store:
         _make(store, settings, network, people, record["people_per_batch"], config.data)
     print(f"{len(people)} masks: {workdir / 'masks'}")
+
+
+def _digest(content) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def use_precision(precision: str) -> None:

@@ -1,5 +1,6 @@
 """Unit features of many images, and a cache of them named by content."""
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterable
@@ -57,5 +58,6 @@ def cached(
             np.save(file, features)
         partial.replace(path)
     except OSError:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
     return features

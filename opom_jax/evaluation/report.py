@@ -17,8 +17,9 @@ def mean(results: Results, targets: Iterable[str]) -> dict[str, dict[str, float]
     chosen = [results[target] for target in targets]
     return {
         row: {
-            key: sum(r[row][key] for r in chosen) / (1 if key == "tests" else len(chosen))
+            key: total if key == "tests" else total / len(chosen)
             for key in chosen[0][row]
+            for total in [sum(r[row][key] for r in chosen)]
         }
         for row in chosen[0]
     }

@@ -55,7 +55,7 @@ class Settings:
             ("epsilon", 0 < self.epsilon <= 255, "above 0 and at most 255"),
             ("step_size", 0 < self.step_size <= 255, "above 0 and at most 255"),
             ("steps", 1 <= self.steps <= 1_000_000, "at least 1 and at most 1000000"),
-            ("initial_steps", self.initial_steps >= 0, "at least 0"),
+            ("initial_steps", 0 <= self.initial_steps <= 1_000_000, "between 0 and 1000000"),
             ("lower", 0 <= self.lower <= 1, "between 0 and 1"),
             ("upper", self.lower <= self.upper <= 1, "between lower and 1"),
             ("momentum", 0 <= self.momentum <= 1, "between 0 and 1"),

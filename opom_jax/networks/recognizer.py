@@ -133,6 +133,7 @@ def save(
         checkpointer = ocp.StandardCheckpointer()
         checkpointer.save((partial / "params").absolute(), dict(arrays))
         checkpointer.wait_until_finished()
+        card["params_sha256"] = _files_digest(partial / "params")
         (partial / "card.json").write_text(json.dumps(card, indent=1) + "\n")
         os.rename(partial, folder)
     except Exception as error:  # a full disk is a ValueError of tensorstore
@@ -158,6 +159,9 @@ def load(folder: os.PathLike | str, precision: str = "float32") -> Recognizer:
             "convert the weights again."
         )
     try:
+        found = _files_digest(folder / "params")
+        if card["params_sha256"] != found:  # orbax would fill the screen with errors
+            raise ValueError("not the files of its card")
         arrays = ocp.StandardCheckpointer().restore(
             (folder / "params").absolute(),
             {path: np.zeros(shape, np.float32) for path, shape in wanted.items()},
@@ -167,9 +171,11 @@ def load(folder: os.PathLike | str, precision: str = "float32") -> Recognizer:
         raise InputError(
             f"{folder / 'params'} cannot be read ({reason}); convert again."
         ) from error
-    if digest(arrays) != card["weights_sha256"]:
+    name = folder.resolve().name
+    network = recognizer(card["network"], arrays, name=name, precision=precision)
+    if network.digest != card["weights_sha256"]:
         raise InputError(f"{folder / 'params'} does not hold what its card says; convert again.")
-    return recognizer(card["network"], arrays, name=folder.resolve().name, precision=precision)
+    return network
 
 
 def read_card(folder: Path) -> dict:
@@ -178,8 +184,9 @@ def read_card(folder: Path) -> dict:
     try:
         card = json.loads(path.read_text())
         network, preprocessing = card["network"], card["preprocessing"]
-        assert isinstance(network, str) and isinstance(card["shapes"], dict)
-        assert isinstance(card["weights_sha256"], str)
+        kinds = {"shapes": dict, "weights_sha256": str, "params_sha256": str, "network": str}
+        if not all(isinstance(card[key], kind) for key, kind in kinds.items()):
+            raise TypeError("not the fields of a card")
     except FileNotFoundError as error:
         raise InputError(
             f"{folder} is no converted network (no card.json); make one with the convert verb."
@@ -200,6 +207,16 @@ def _abstract(network: str):
         raise InputError(f"Unknown network {network!r}; choose from {', '.join(NETWORKS)}.")
     model = nnx.eval_shape(lambda: NETWORKS[network].build(nnx.Rngs(0)))
     return nnx.split(model)
+
+
+def _files_digest(folder: Path) -> str:
+    """SHA-256 (hex) over the names, sizes and bytes of all files below a folder."""
+    sha = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        content = path.read_bytes()
+        sha.update(f"{path.relative_to(folder).as_posix()}:{len(content)};".encode())
+        sha.update(content)
+    return sha.hexdigest()
 
 
 def _first_line(error: Exception) -> str:

@@ -147,6 +147,23 @@ def check_resumed(world, opom, workdir, finished):
     assert files(workdir) == files(finished)
 
 
+def test_interrupted_by_the_user(world, opom, finished, tmp_path, monkeypatch):
+    compute = masks.generate
+
+    def interrupted(compiled, params, settings, batch):
+        if batch.ids[0] == 1:
+            raise KeyboardInterrupt
+        return compute(compiled, params, settings, batch)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(masks, "generate", interrupted)
+        answer = opom(*world.generate(tmp_path / "run"))
+    assert answer.code == 1 and answer.out == ""
+    assert answer.errors == ["opom-jax generate: interrupted; the same command continues."]
+    assert set(files(tmp_path / "run" / "masks")) == {"mask_id0.npy"}
+    check_resumed(world, opom, tmp_path / "run", finished)
+
+
 def test_killed_within_a_mask(world, opom, finished, tmp_path):
     workdir = tmp_path / "run"
     command = [sys.executable, "-c", DYING, *world.generate(workdir)]

@@ -32,7 +32,8 @@ def test_published_step_is_the_mean_over_photos_of_what_clipping_left():
         mask = np.clip((moved - images).mean(0), -8, 8)
         state = update(rule, state, gradient, images, valid)
         np.testing.assert_allclose(state.mask, mask, atol=2e-4)
-        np.testing.assert_allclose(state.masked, np.clip(np.asarray(images) + mask, 0, 255), atol=2e-4)
+        clipped = np.clip(np.asarray(images) + mask, 0, 255)
+        np.testing.assert_allclose(state.masked, clipped, atol=2e-4)
 
 
 def test_paper_step_moves_one_mask_by_whole_steps_and_does_not_clip_photos():
