@@ -107,10 +107,11 @@ def _merge(group, layout: Layout, wanted: Mapping[str, tuple[int, ...]]):
         shape = wanted[path]
         fits = array.ndim == dimensions and array.size == np.prod(shape)
         converted = transform(array, shape) if fits else array
-        if converted.shape != shape:
+        if not fits or converted.shape != shape:
             problems.append(f" ! {name} {array.shape}, wanted for {path} {shape}")
             converted = np.zeros(shape, np.float32)
-        arrays[path] = np.ascontiguousarray(converted, np.float32)
+        with np.errstate(over="ignore"):  # float64 beyond float32 becomes inf, refused later
+            arrays[path] = np.ascontiguousarray(converted, np.float32)
     problems += [f" - {path} {wanted[path]}" for path in wanted if path not in arrays]
     return arrays, sorted(problems)
 

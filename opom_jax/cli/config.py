@@ -16,8 +16,7 @@ from ml_collections import config_flags
 from opom_jax.data import people
 from opom_jax.errors import InputError
 from opom_jax.masks.generate import Settings
-
-PRECISIONS = ("float32", "bfloat16")
+from opom_jax.networks.recognizer import PRECISIONS
 
 
 def get_config() -> ml_collections.ConfigDict:

@@ -1,4 +1,4 @@
-"""Layers whose input gradients stay fast: every backward pass is again a forward convolution.
+"""Layers whose input gradients stay fast: the costly backward passes are forward convolutions.
 
 Masks are made by differentiating networks with respect to their *images*, so the input gradient
 is the hot path. XLA's own gradient of a strided convolution multiplies zeros (dilation) and, inside

@@ -4,6 +4,7 @@ A converted network is a folder: `card.json` (what it is, where it came from, ev
 `params/` (an orbax checkpoint of {path: array}).
 """
 
+import functools
 import hashlib
 import json
 import os
@@ -21,6 +22,7 @@ from flax import nnx
 from opom_jax.errors import InputError
 from opom_jax.networks.registry import NETWORKS, Spec
 
+PRECISIONS = ("float32", "bfloat16")
 Params = Any  # nnx.State of a network: every leaf an array
 
 
@@ -78,6 +80,8 @@ def recognizer(
             f"{wrong[0]} (wanted {wanted.get(wrong[0])}, found {found.get(wrong[0])}); "
             "convert the weights again for this network."
         )
+    if precision not in PRECISIONS:
+        raise InputError(f"precision={precision!r} must be one of {', '.join(PRECISIONS)}.")
     kernel_type = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
     leaves = [
         (path, variable.replace(_cast(str(path[-1]), arrays[_join(path)], kernel_type)))
@@ -205,8 +209,12 @@ def read_card(folder: Path) -> dict:
 def _abstract(network: str):
     if network not in NETWORKS:
         raise InputError(f"Unknown network {network!r}; choose from {', '.join(NETWORKS)}.")
-    model = nnx.eval_shape(lambda: NETWORKS[network].build(nnx.Rngs(0)))
-    return nnx.split(model)
+    return _abstract_of(NETWORKS[network])
+
+
+@functools.cache
+def _abstract_of(spec: Spec):
+    return nnx.split(nnx.eval_shape(lambda: spec.build(nnx.Rngs(0))))
 
 
 def _files_digest(folder: Path) -> str:
