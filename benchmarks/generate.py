@@ -108,8 +108,7 @@ def programs(
     settings = masks.Settings(steps=FLAGS.steps)
     compiled = masks.generator(network, settings)
     photos = np.concatenate([batch.photos for batch in work])
-    starts = [masks.person_noise(settings, jnp.int32(k), photos[k].shape) for k in range(few)]
-    noise = np.moveaxis(np.array(starts), -1, 2)
+    noise = np.moveaxis(masks.published_noise(settings, photos[0].shape), -1, 1)
 
     def ours(settings: masks.Settings = settings) -> tuple[np.ndarray, float]:
         made = [masks.generate(compiled, network.params, settings, batch) for batch in work]
@@ -118,7 +117,7 @@ def programs(
     def peer(gradients: bool, few: int = few, steps: int = FLAGS.steps) -> tuple[np.ndarray, float]:
         options = {"steps": steps, "weight_gradients": gradients}
         made = [
-            published_loop.generate(twin, photos[k], CONVEX_HULL, noise=noise[k], **options)
+            published_loop.generate(twin, photos[k], CONVEX_HULL, noise=noise, **options)
             for k in range(few)
         ]
         return np.array([losses[-1] for _, losses, _ in made]), sum(s for *_, s in made)

@@ -27,6 +27,8 @@ REAL = flags.DEFINE_string(
     "real", os.environ.get("OPOM_REAL_DATA", "../shared/real"), "The real data."
 )
 SEEDS = flags.DEFINE_integer("seeds", 3, "Random starts.")
+START = flags.DEFINE_string("start", "published", "Kind of noise: published or person.")
+PEOPLE = flags.DEFINE_bool("everybody", True, "All 56 people with seed 0, not only the first n.")
 
 _SMALL = "mobilefacenet_lh_fpga_small"
 NETWORKS = {
@@ -58,7 +60,7 @@ class Cell(NamedTuple):
     @property
     def workdir(self) -> Path:
         name = METHODS[self.method][0] if self.method != "Momentum50" else "momentum50"
-        return Path(RUNS.value) / f"{self.surrogate}-{name}-s{self.seed}"
+        return Path(RUNS.value) / f"{self.surrogate}-{name}-{START.value}-s{self.seed}"
 
 
 def cells(baseline: dict) -> Iterator[Cell]:
@@ -68,8 +70,8 @@ def cells(baseline: dict) -> Iterator[Cell]:
             for method in METHODS:
                 like = method if method == "Momentum50" else "ConvexHull"
                 published = max(len(people) for people in baseline[surrogate][like].values())
-                everybody = seed == 0 and method != "Momentum50"
-                yield Cell(surrogate, method, 0 if everybody else published, seed)
+                everyone = PEOPLE.value and seed == 0 and method != "Momentum50"
+                yield Cell(surrogate, method, 0 if everyone else published, seed)
 
 
 def run(*arguments: str) -> None:
@@ -111,6 +113,7 @@ def make(cell: Cell, nets: dict[str, Path]) -> None:
         f"--config.surrogate={nets[cell.surrogate]}",
         f"--config.method={method}",
         f"--config.seed={cell.seed}",
+        f"--config.start={START.value}",
         *extra,
     )
     targets = ",".join(map(str, nets.values()))
@@ -199,8 +202,9 @@ def main(_) -> None:
     nets = networks()
     for cell in cells(baseline):
         make(cell, nets)
-    everybody()
-    print()
+    if PEOPLE.value:
+        everybody()
+        print()
     comparison(baseline)
 
 

@@ -34,6 +34,7 @@ def get_config() -> ml_collections.ConfigDict:
         momentum=0.0,  # decay; the papers use 1.0
         form="published",  # or "paper": objective and update
         seed=0,
+        start="published",  # noise of all people alike as published, or "person": their own
         precision="float32",  # or "bfloat16": convolutions
         people_per_batch=0,  # 0: chosen from memory_gib
         memory_gib=0.0,  # for a batch on the device; 0: 2 on CPU, 60 % of what is free elsewhere

@@ -18,6 +18,8 @@ from opom_jax.masks.objectives import METHODS, Scene, normalize, objective
 from opom_jax.masks.update import FORMS, Rule, State, init, update
 from opom_jax.networks.recognizer import Params, Recognizer
 
+STARTS = ("published", "person")
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
@@ -34,6 +36,8 @@ class Settings:
       momentum: decay of the accumulated gradient; 0 for none.
       form: "published" or "paper", of both objective and update.
       seed: of the random start.
+      start: "published" (the same noise for everybody, the numbers torch draws from this seed) or
+        "person" (every person's own noise).
     """
 
     method: str = "convex_hull"
@@ -46,11 +50,13 @@ class Settings:
     momentum: float = 0.0
     form: str = "published"
     seed: int = 0
+    start: str = "published"
 
     def check(self) -> None:
         """Raises InputError naming the first setting that is out of range."""
         for name, ok, wanted in (
             ("method", self.method in METHODS, f"one of {', '.join(METHODS)}"),
+            ("start", self.start in STARTS, f"one of {', '.join(STARTS)}"),
             ("form", self.form in FORMS, f"one of {', '.join(FORMS)}"),
             ("epsilon", 0 < self.epsilon <= 255, "above 0 and at most 255"),
             ("step_size", 0 < self.step_size <= 255, "above 0 and at most 255"),
@@ -105,6 +111,21 @@ class Generator(NamedTuple):
 
     start: Callable
     step: Callable
+
+
+def published_noise(settings: Settings, shape: tuple[int, ...]) -> np.ndarray:
+    """Uniform noise f32[N,H,W,C] in [-epsilon, epsilon), the published code's own.
+
+    FIM seeds torch anew for every person, so all start from these numbers: torch's uniform_ on the
+    CPU is 24 bits of each MT19937 word, drawn in the order N, C, H, W, so photo i's draw does not
+    depend on how many follow.
+    """
+    n, height, width, channels = shape
+    random = np.random.RandomState(settings.seed)
+    words = random.randint(0, 2**32, (n, channels, height, width), dtype=np.uint32)
+    uniform = (words & 0xFFFFFF).astype(np.float32) * np.float32(2**-24)
+    noise = uniform * np.float32(2 * settings.epsilon) - np.float32(settings.epsilon)
+    return noise.transpose(0, 2, 3, 1)
 
 
 def person_noise(settings: Settings, person: jax.Array, shape: tuple[int, ...]) -> jax.Array:
@@ -172,10 +193,18 @@ def generator(network: Recognizer, settings: Settings) -> Generator:
     """
     settings.check()
 
-    def start(params, person, photos):
+    def begin(params, person, noise, photos):
         images = photos.astype(jnp.float32)
-        state = init(rule(settings), images, person_noise(settings, person, images.shape))
+        noise = person_noise(settings, person, images.shape) if noise is None else noise
+        state = init(rule(settings), images, noise)
         return state, normalize(network.embed(params, images))
+
+    begin = jax.jit(jax.vmap(begin, (None, 0, None, 0)))
+
+    def start(params, ids, photos):
+        same = settings.start == "published"
+        noise = published_noise(settings, photos.shape[1:]) if same else None
+        return begin(params, ids, noise, photos)
 
     def step(params, state: State, photos, clean, valid, count):
         metrics, gradient = loss_and_gradient(
@@ -185,7 +214,7 @@ def generator(network: Recognizer, settings: Settings) -> Generator:
         return update(rule(settings), state, gradient, images, valid), metrics
 
     return Generator(
-        jax.jit(jax.vmap(start, (None, 0, 0))),
+        start,
         jax.jit(jax.vmap(step, (None, 0, 0, 0, 0, None)), donate_argnums=1),
     )
 

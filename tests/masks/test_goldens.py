@@ -62,7 +62,16 @@ def test_command_line_refuses_other_files(tmp_path):
         replay.main([other])
 
 
-def test_noise_of_a_photo_depends_on_seed_person_and_place_only():
+def test_published_start_is_the_published_noise_bit_for_bit(goldens):
+    stored = np.load(goldens / "opom_noise.npz")["noise"].transpose(0, 2, 3, 1)
+    np.testing.assert_array_equal(
+        generate.published_noise(generate.Settings(), (10, 112, 112, 3)), stored
+    )
+    few = generate.published_noise(generate.Settings(), (3, 112, 112, 3))
+    np.testing.assert_array_equal(few, stored[:3])
+
+
+def test_own_noise_of_a_photo_depends_on_seed_person_and_place_only():
     settings = generate.Settings()
     few = generate.person_noise(settings, 3, (2, 8, 8, 3))
     many = generate.person_noise(settings, 3, (5, 8, 8, 3))
