@@ -24,7 +24,6 @@ from opom_jax.cli import prepare_jax  # noqa: E402
 prepare_jax()
 
 import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 from absl import app, flags  # noqa: E402
 

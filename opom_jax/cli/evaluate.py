@@ -7,6 +7,7 @@ The mean leaves out targets that are the surrogate itself (marked *).
 
 import json
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -27,6 +28,8 @@ from opom_jax.masks.apply import apply_mask
 from opom_jax.masks.store import mask_path, read_config, read_mask
 from opom_jax.networks import recognizer
 from opom_jax.networks.recognizer import Recognizer
+
+MEANINGFUL = 25.0  # percent of Top-1 protection without masks above which a table says little
 
 
 def define(flags: absl_flags.FlagValues, argv: list[str]) -> list[str]:
@@ -85,6 +88,13 @@ def run(flags: absl_flags.FlagValues) -> None:
     black_box = [t.name for t in targets if t.name not in white_box]
     results["mean"] = report.mean(results, black_box or white_box)
     report.write(workdir, results, lines)
+    unprotected = results["mean"]["none"]["top1"]
+    if unprotected > MEANINGFUL:
+        print(
+            f"warning: {unprotected:.0f} % are not found even without masks: are photos aligned, "
+            "people not among the distractors, targets converted with their own preprocessing?",
+            file=sys.stderr,
+        )
     print(report.markdown(results, white_box))
     print(f"results: {workdir / 'results.json'}")
 
@@ -103,29 +113,30 @@ def _targets(config) -> list[Recognizer]:
 
 def _check_people(people: Sequence[Person], workdir: Path, size: int) -> None:
     """Every person has two probes and a mask that was made for them."""
-    names = _mask_names(workdir)
+    made = _made_from(workdir)
     for k, person in enumerate(people):
         if len(person.probes) < 2:
             raise InputError(
                 f"{person.name} has {len(person.probes)} test photos, needs 2 or more; lower "
                 "config.data.train_per_person, name a config.data.test_list, or leave them out."
             )
-        if names.get(k, person.name) != person.name:
+        name, photos = made.get(k, (person.name, len(person.train)))
+        if (name, photos) != (person.name, len(person.train)):
             raise InputError(
-                f"{mask_path(workdir, k)} was made for {names[k]}, not for {person.name}; "
-                "evaluate with the people of config.data that generate had."
+                f"{mask_path(workdir, k)} was made from {photos} photos of {name}, not from "
+                f"{len(person.train)} of {person.name}; evaluate with the config.data of generate."
             )
         read_mask(mask_path(workdir, k), size)
 
 
-def _mask_names(workdir: Path) -> dict[int, str]:
-    """Number -> name, from the metrics that generate left; none for masks from elsewhere."""
+def _made_from(workdir: Path) -> dict[int, tuple[str, int]]:
+    """Number -> (name, photos), as generate recorded them; none for masks from elsewhere."""
     path = workdir / "metrics.jsonl"
     if not path.exists():
         return {}
     try:
         entries = [json.loads(line) for line in path.read_text().splitlines()]
-        return {entry["id"]: entry["name"] for entry in entries}
+        return {entry["id"]: (entry["name"], entry["photos"]) for entry in entries}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is damaged; run the same generate command again.") from error
 

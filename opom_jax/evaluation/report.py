@@ -36,6 +36,8 @@ def markdown(results: Results, white_box: Sequence[str] = ()) -> str:
         for k in TOP:
             cells = " | ".join(f"{results[name][row][f'top{k}']:.1f}" for name in results)
             lines.append(f"| {row}, Top-{k} | {cells} |")
+    if white_box:
+        lines.append("\n`*`: the surrogate itself, not in the mean")
     return "\n".join(lines)
 
 

@@ -82,8 +82,8 @@ class Store:
         os.close(self._lock)
 
     def done(self, people: Sequence[int]) -> bool:
-        """Whether masks and metrics of all these people are there."""
-        return all(p in self.recorded and mask_path(self.workdir, p).is_file() for p in people)
+        """Whether masks and metrics of all these people are there, and whole."""
+        return all(p in self.recorded and _whole(mask_path(self.workdir, p)) for p in people)
 
     def write(self, people: Sequence[int], masks: np.ndarray, lines: Sequence[dict]) -> None:
         """Stores a batch: masks f32[P,H,W,3], and a JSON-like dict of metrics for each person."""
@@ -172,6 +172,13 @@ def _flat(config: dict, prefix: str = "") -> dict:
         nested = isinstance(value, dict)
         flat |= _flat(value, f"{prefix}{key}.") if nested else {prefix + key: value}
     return flat
+
+
+def _whole(path: Path) -> bool:
+    try:
+        return np.lib.format.open_memmap(path, mode="r").shape[:1] == (3,)
+    except (OSError, ValueError, EOFError):
+        return False
 
 
 def read_mask(path: Path, size: int) -> np.ndarray:

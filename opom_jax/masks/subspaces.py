@@ -37,13 +37,13 @@ def class_center(clean: jax.Array, masked: jax.Array, valid: jax.Array) -> jax.A
 def affine_hull(clean: jax.Array, masked: jax.Array, valid: jax.Array) -> jax.Array:
     """OPOM-AffineHull (Eq. 4-7): mu + U U'(f - mu), U from the SVD of the centred features.
 
-    Directions with singular values below 1e-6 of the largest are rounding and left out. Shapes as
-    `point`.
+    Features have unit length: a singular value below 1e-6 is rounding of the centring, and its
+    direction is left out. Shapes as `point`.
     """
     centre = valid @ clean / valid.sum()
     edges = (clean - centre[None]) * valid[:, None]
     _, singular, directions = jnp.linalg.svd(edges, full_matrices=False)
-    kept = singular > RANK_TOLERANCE * jnp.maximum(singular[0], RANK_TOLERANCE)
+    kept = singular > RANK_TOLERANCE
     coordinates = (masked - centre[None]) @ directions.T * kept[None]
     return centre[None] + coordinates @ directions
 

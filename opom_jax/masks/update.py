@@ -64,22 +64,25 @@ def update(
     Returns:
       The next state.
     """
-    share = (valid / valid.sum())[:, None, None, None]
+    counts = valid[:, None, None, None]
+
+    def mean(values):  # divides last: a sum of n shares of 1/n falls short of whole grey levels
+        return jnp.sum(values * counts, 0, keepdims=True) / valid.sum()
+
     momentum = state.momentum
     if momentum is not None:
-        gradient = momentum = rule.decay * momentum + _scaled(rule, gradient, share, valid)
+        gradient = momentum = rule.decay * momentum + _scaled(rule, gradient, mean) * counts
     if rule.form == "paper":
-        direction = jnp.sign(jnp.sum(gradient * share, 0))
-        mask = _clip(rule, state.mask + rule.step_size * direction)
+        mask = _clip(rule, state.mask + rule.step_size * jnp.sign(mean(gradient)[0]))
         return State(mask, images + mask[None], momentum)
     # with momentum every photo follows its own sign, without it the sign of the photos' mean
-    mean = gradient if momentum is not None else jnp.sum(gradient * share, 0, keepdims=True)
-    moved = state.masked + rule.step_size * jnp.sign(mean)
-    mask = _clip(rule, jnp.sum((moved - images) * share, 0))
+    direction = jnp.sign(mean(gradient) if momentum is None else gradient)
+    moved = state.masked + rule.step_size * direction
+    mask = _clip(rule, mean(moved - images)[0])
     return State(mask, jnp.clip(images + mask[None], 0.0, 255.0), momentum)
 
 
-def _scaled(rule: Rule, gradient: jax.Array, share: jax.Array, valid: jax.Array) -> jax.Array:
+def _scaled(rule: Rule, gradient: jax.Array, mean) -> jax.Array:
     """The gradient over its size; where that is 0 (columns a network crops away) 0, never NaN.
 
     Published: the mean absolute value over photos, rows and channels, one number a column. Paper
@@ -89,9 +92,8 @@ def _scaled(rule: Rule, gradient: jax.Array, share: jax.Array, valid: jax.Array)
     if rule.form == "paper":
         size = size.sum((1, 2, 3), keepdims=True)
     else:
-        size = jnp.sum(size * share, 0, keepdims=True).mean((1, 3), keepdims=True)
-    scaled = gradient / jnp.where(size > 0, size, 1.0)
-    return scaled * valid[:, None, None, None]
+        size = mean(size).mean((1, 3), keepdims=True)
+    return gradient / jnp.where(size > 0, size, 1.0)
 
 
 def _clip(rule: Rule, mask: jax.Array) -> jax.Array:

@@ -615,9 +615,9 @@ EVALUATIONS = {
     "a list for a configuration": (write_text("config.json", "[]"), [], ["config.json"]),
     "a damaged line": (write_text("metrics.jsonl", '{"id'), [], ["metrics.jsonl"]),
     "masks of others": (
-        write_text("metrics.jsonl", '{"id": 0, "name": "z"}\n'),
+        write_text("metrics.jsonl", '{"id": 0, "name": "z", "photos": 2}\n'),
         [],
-        ["mask_id0.npy", "made for z, not for a"],
+        ["mask_id0.npy", "made from", "of z, not from"],
     ),
     "one probe": (None, ["--config.data.train_per_person=3"], ["a has 1 test photos"]),
     "no probes": (None, ["--config.data.train_per_person=9"], ["a has 0 test photos"]),

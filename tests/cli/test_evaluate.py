@@ -122,7 +122,9 @@ def outputs(workdir: Path) -> dict[str, bytes]:
 
 def test_results_are_those_of_the_protocol(world, opom, elsewhere):
     answer = opom(*world.evaluate(elsewhere))
-    assert answer.code == 0 and answer.errors == []
+    assert answer.code == 0
+    [warning] = answer.errors  # random networks find nobody
+    assert "not found even without masks" in warning
     results = json.loads((elsewhere / "results.json").read_text())
     people = read_people(elsewhere)
     assert set(results) == {"network", "other", "mean"} and len(people) == 4

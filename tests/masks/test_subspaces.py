@@ -116,3 +116,18 @@ def test_gradient_is_finite_where_a_masked_feature_equals_its_target(method, for
     clean = jnp.asarray(features(np.random.default_rng(6), 3))
     gradient = jax.grad(lambda m: objective(method, form)(scene(clean, m)))(clean)
     assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("spread", [1.0, 0.1, 0.01])
+def test_affine_hull_of_photos_that_are_alike(spread):
+    rng = np.random.default_rng(7)
+    common = rng.standard_normal((1, 512)) / 512**0.5
+    clean = common + spread * rng.standard_normal((10, 512)) / 512**0.5
+    clean = np.asarray(normalize(jnp.asarray(clean, jnp.float32)))
+    masked = features(rng, 10, 512)
+    exact, target = clean.astype(np.float64), masked.astype(np.float64)
+    edges = (exact - exact[0])[1:]
+    coordinates = np.linalg.lstsq(edges.T, (target - exact[0]).T, rcond=None)[0]
+    wanted = exact[0] + coordinates.T @ edges
+    nearest = subspaces.affine_hull(jnp.asarray(clean), jnp.asarray(masked), jnp.ones(10))
+    np.testing.assert_allclose(nearest, wanted, atol=2e-4)

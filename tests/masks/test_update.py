@@ -1,9 +1,11 @@
 """The update rules: the published one by hand, the paper's, momentum, cropped columns, padding."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from opom_jax.masks.apply import apply_mask
 from opom_jax.masks.update import Rule, init, update
 
 SHAPE = (3, 4, 5, 3)
@@ -107,3 +109,20 @@ def test_mask_stays_within_epsilon():
     for _ in range(6):
         state = update(rule, state, gradient, images, jnp.ones(3))
     assert np.abs(state.mask).max() <= 2.0
+
+
+def test_masks_replayed_from_stored_gradients_give_the_same_stored_pixels(goldens):
+    """Rounding of the mean matters: probes are truncated to whole grey levels."""
+    run = np.load(goldens / "opom_fim_9_convexhull.npz")
+    images = np.load(goldens / "images.npz")["images112"][0].astype(np.float32)
+    noise = np.load(goldens / "opom_noise.npz")["noise"].transpose(0, 2, 3, 1)
+    rule, valid = Rule(8.0, 1.0, 0.0, "published"), jnp.ones(10)
+    step = jax.jit(lambda s, g: update(rule, s, g, jnp.asarray(images), valid))
+    state = init(rule, jnp.asarray(images), jnp.asarray(noise))
+    for gradient, mask in zip(run["grad_mean"][0], run["eta"][0], strict=True):
+        everywhere = np.broadcast_to(gradient.transpose(1, 2, 0), images.shape)
+        state = step(state, jnp.asarray(everywhere))
+        ours = apply_mask(images.astype(np.uint8), np.asarray(state.mask))
+        np.testing.assert_array_equal(
+            ours, apply_mask(images.astype(np.uint8), mask.transpose(1, 2, 0))
+        )
