@@ -1,4 +1,4 @@
-"""The command line: one verb a file, each with `define(flags)` and `run(flags)`.
+"""The command line: one verb a file, each with `define(flags, argv)` and `run(flags)`.
 
 A verb's module is imported only when it is called. Whatever is wrong with the input ends in one
 sentence on standard error and exit code 2, before anything is computed.
