@@ -65,6 +65,8 @@ def translate(
     prefix: str | None = None,
 ) -> dict[str, np.ndarray]:
     """{path: array} of the network from the groups of tensors in a file; see `convert`."""
+    if NETWORKS[network].layout not in LAYOUTS:
+        raise InputError(f"No published weights of network {network!r} can be read; train it here.")
     layout = LAYOUTS[NETWORKS[network].layout]
     wanted = {p: tuple(v.shape) for p, v in recognizer.abstract_params(network).items()}
     if key is not None and key not in groups:

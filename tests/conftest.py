@@ -44,6 +44,15 @@ def goldens() -> Path:
 
 
 @pytest.fixture(scope="session")
+def targets() -> Path:
+    """The folder of the targets' layer tables; skips where it is absent."""
+    folder = SHARED / "targets"
+    if not folder.is_dir():
+        pytest.skip("no layer tables beside the checkout (../shared/targets)")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def recipe_weights(goldens):
     """Name of a published network -> its torch state dict {name: f32 array} by the recipe."""
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from opom_jax.networks.layers import Conv, FlatDense, PReLU, batch_norm
+from opom_jax.networks.layers import Conv, FlatDense, PReLU, batch_norm, halved
 
 UNITS = {50: (3, 4, 14, 3), 101: (3, 13, 30, 3), 152: (3, 8, 36, 3)}
 
@@ -56,10 +56,11 @@ class IR(nnx.Module):
     """Input [B,size,size,3] (already scaled) -> embedding [B,embedding] and named taps.
 
     Args:
-      units: residual units in each of the four stages (the first of a stage has stride 2).
-      size: side of the input, a multiple of 16; the published networks take 112 or 224.
+      units: residual units in each stage (the first of a stage has stride 2).
+      size: side of the input; the published networks take 112 or 224.
       se: adds squeeze-and-excitation to every unit.
-      widths: channels of the four stages.
+      widths: channels of the stages; those of the first are the stem's too.
+      stem_stride: 2 halves the picture at the stem, so that small networks are cheap.
       embedding: length of the embedding.
       rngs: random streams for the initial weights.
     """
@@ -71,10 +72,11 @@ class IR(nnx.Module):
         size: int = 112,
         se: bool = False,
         widths: Sequence[int] = (64, 128, 256, 512),
+        stem_stride: int = 1,
         embedding: int = 512,
         rngs: nnx.Rngs,
     ):
-        self.stem = Conv(3, widths[0], 3, padding=1, rngs=rngs)
+        self.stem = Conv(3, widths[0], 3, stride=stem_stride, padding=1, rngs=rngs)
         self.stem_bn = batch_norm(widths[0], rngs=rngs)
         self.stem_prelu = PReLU(widths[0], rngs=rngs)
         body, inputs = [], widths[0]
@@ -84,7 +86,8 @@ class IR(nnx.Module):
                 inputs = outputs
         self.body = nnx.List(body)
         self.head_bn = batch_norm(inputs, rngs=rngs)
-        self.head = FlatDense(size // 16, size // 16, inputs, embedding, rngs=rngs)
+        side = halved(size, stem_stride * 2 ** len(widths))
+        self.head = FlatDense(side, side, inputs, embedding, rngs=rngs)
         self.embedding_bn = batch_norm(embedding, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:

@@ -6,7 +6,7 @@ a loop on the CPU, leaves the fast kernels altogether; the rules below write it 
 convolution instead. Arrays are NHWC, kernels HWIO.
 """
 
-from functools import partial
+from functools import partial, reduce
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,19 @@ from flax import nnx
 from jax import lax
 
 BATCH_NORM_EPSILON = 1e-5
+MXNET_EPSILON = 2e-5  # at the ends of all MXNet targets
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+Sides = int | tuple[int, int]  # of both axes, or (rows, columns)
+
+
+def _pair(value: Sides) -> tuple[int, int]:
+    """One number for both axes, or one an axis."""
+    return (value, value) if isinstance(value, int) else value
+
+
+def halved(size: int, factor: int) -> int:
+    """Side of an image after halvings by `factor` in all, each rounded up (3x3, padding 1)."""
+    return -(-size // factor)
 
 
 def _convolve(x, kernel, stride, padding):
@@ -24,19 +36,19 @@ def _convolve(x, kernel, stride, padding):
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def convolution(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: int = 0) -> jax.Array:
+def convolution(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: Sides = 0) -> jax.Array:
     """2-D cross-correlation whose input gradient is itself a forward convolution.
 
     Args:
       x: [B,H,W,I]; any float type.
-      kernel: [K,K,I,O].
+      kernel: [K,L,I,O].
       stride: step of both axes.
-      padding: zeros on every side.
+      padding: zeros on every side, or (above and below, left and right).
 
     Returns:
       [B,H',W',O], H' = (H + 2 padding - K) // stride + 1.
     """
-    return _convolve(x, kernel, stride, [(padding, padding)] * 2)
+    return _convolve(x, kernel, stride, [(p, p) for p in _pair(padding)])
 
 
 def _convolution_forward(x, kernel, stride, padding):
@@ -45,37 +57,44 @@ def _convolution_forward(x, kernel, stride, padding):
 
 def _convolution_backward(stride, padding, residuals, cotangent):
     x, kernel = residuals
-    _, vjp_kernel = jax.vjp(lambda k: _convolve(x, k, stride, [(padding, padding)] * 2), kernel)
-    size, even = kernel.shape[0], x.shape[1] % 2 == 0 and x.shape[2] % 2 == 0
+    padding, sides = _pair(padding), kernel.shape[:2]
+    pads = [(p, p) for p in padding]
+    _, vjp_kernel = jax.vjp(lambda k: _convolve(x, k, stride, pads), kernel)
     if stride == 1:
         flipped = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
-        dx = _convolve(cotangent, flipped, 1, [(size - 1 - padding,) * 2] * 2)
-    elif (stride, size, padding) == (2, 3, 1) and even:
-        dx = _subpixel_gradient(cotangent, kernel)
+        full = [(side - 1 - p,) * 2 for side, p in zip(sides, padding, strict=True)]
+        dx = _convolve(cotangent, flipped, 1, full)
+    elif (stride, sides) == (2, (3, 3)) and padding in ((0, 0), (1, 1)):
+        dx = _subpixel_gradient(cotangent, kernel, padding[0], x.shape)
     else:
-        _, vjp_x = jax.vjp(lambda v: _convolve(v, kernel, stride, [(padding, padding)] * 2), x)
+        _, vjp_x = jax.vjp(lambda v: _convolve(v, kernel, stride, pads), x)
         (dx,) = vjp_x(cotangent)
     return dx, vjp_kernel(cotangent)[0]
 
 
-def _subpixel_gradient(cotangent, kernel):
-    """Input gradient of a 3x3, stride 2, padding 1 convolution on even images.
-
-    Along one axis the gradient at pixel 2m is dy[m] w[1], at 2m+1 it is dy[m] w[2] + dy[m+1] w[0]:
-    a two-tap convolution with two output phases, interleaved afterwards.
-    """
+def _phases(kernel, padding):
+    """[3,...] -> [phase,tap,...]: the two taps with which each output phase sees dy, see below."""
     zero = jnp.zeros_like(kernel[0])
-    taps = jnp.stack([jnp.stack([kernel[1], zero]), jnp.stack([kernel[2], kernel[0]])])
-    zero = jnp.zeros_like(taps[:, :, 0])
-    taps = jnp.stack(  # [phase W, tap W, phase H, tap H, I, O]
-        [jnp.stack([taps[:, :, 1], zero]), jnp.stack([taps[:, :, 2], taps[:, :, 0]])]
-    )
-    inputs, outputs = kernel.shape[2:]
+    even, odd = [kernel[1], zero], [kernel[2], kernel[0]]
+    if padding == 0:
+        even, odd = odd, [zero, kernel[1]]
+    return jnp.stack([jnp.stack(even), jnp.stack(odd)])
+
+
+def _subpixel_gradient(cotangent, kernel, padding, shape):
+    """Input gradient of a 3x3, stride 2 convolution, padding 0 or 1, on images of any size.
+
+    Along one axis, with padding 1, the gradient at pixel 2m is dy[m] w[1], at 2m+1 it is
+    dy[m] w[2] + dy[m+1] w[0]; with padding 0 it is dy[m-1] w[2] + dy[m] w[0] at 2m and dy[m] w[1]
+    at 2m+1: a two-tap convolution with two output phases, interleaved afterwards.
+    """
+    taps = _phases(_phases(kernel, padding).transpose(2, 0, 1, 3, 4), padding)
+    inputs, outputs = kernel.shape[2:]  # taps [phase W, tap W, phase H, tap H, I, O]
     taps = taps.transpose(3, 1, 5, 2, 0, 4).reshape(2, 2, outputs, 4 * inputs)
-    phases = _convolve(cotangent, taps, 1, [(0, 1)] * 2)
-    b, h, w, _ = cotangent.shape
+    phases = _convolve(cotangent, taps, 1, [(1 - padding, 1)] * 2)
+    b, h, w, _ = phases.shape
     phases = phases.reshape(b, h, w, 2, 2, inputs).transpose(0, 1, 3, 2, 4, 5)
-    return phases.reshape(b, 2 * h, 2 * w, inputs)
+    return phases.reshape(b, 2 * h, 2 * w, inputs)[:, : shape[1], : shape[2]]
 
 
 convolution.defvjp(_convolution_forward, _convolution_backward)
@@ -162,12 +181,44 @@ def _depthwise_subpixel_gradient(cotangent, kernel):
 depthwise.defvjp(_depthwise_forward, _depthwise_backward)
 
 
-class Conv(nnx.Module):
-    """Convolution with a square kernel [K,K,I,O]; computes in the kernel's own type."""
+def max_pool(x: jax.Array, size: int = 3, stride: int = 2) -> jax.Array:
+    """Largest value of every window that lies inside, [B,H,W,C] -> [B,H',W',C].
 
-    def __init__(self, inputs, outputs, size, *, stride=1, padding=0, bias=False, rngs: nnx.Rngs):
+    Maxima of shifted images, one axis after the other: XLA's own gradient of a window's maximum
+    is several times slower on the CPU.
+    """
+    for axis in (1, 2):
+        last = x.shape[axis] - size + 1
+        shifted = [lax.slice_in_dim(x, i, last + i, stride, axis) for i in range(size)]
+        x = reduce(jnp.maximum, shifted)
+    return x
+
+
+def mean_pool(x: jax.Array, size: int = 3) -> jax.Array:
+    """Mean of the window around every pixel, size odd, shape kept.
+
+    The zeros beyond the border count, as in MXNet (count_include_pad).
+    """
+    kernel = jnp.full((size, size, x.shape[3]), size**-2, x.dtype)
+    return depthwise(x, kernel, 1, size // 2)  # pyright: ignore
+
+
+class Conv(nnx.Module):
+    """Convolution with a kernel [K,L,I,O]; computes in the kernel's own type."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        size: Sides,
+        *,
+        stride: int = 1,
+        padding: Sides = 0,
+        bias: bool = False,
+        rngs: nnx.Rngs,
+    ):
         init = nnx.initializers.he_normal()
-        self.kernel = nnx.Param(init(rngs.params(), (size, size, inputs, outputs), jnp.float32))
+        self.kernel = nnx.Param(init(rngs.params(), (*_pair(size), inputs, outputs), jnp.float32))
         self.bias = nnx.Param(jnp.zeros(outputs)) if bias else None
         self.stride, self.padding = stride, padding
 
@@ -215,8 +266,37 @@ class FlatDense(nnx.Module):
         return x.reshape(x.shape[0], -1).astype(kernel.dtype) @ kernel + self.bias[None]
 
 
-def batch_norm(channels: int, *, rngs: nnx.Rngs) -> nnx.BatchNorm:
-    """Batch normalisation as torch keeps it (eps 1e-5, decay 0.9), in inference mode."""
+class Head(nnx.Module):
+    """[B,side,side,channels] -> [B,embedding]: the head that the three MXNet families share.
+
+    BN, (dropout, not here), flatten, fully connected, BN whose gamma is 1.
+    """
+
+    def __init__(self, side: int, channels: int, embedding: int, *, rngs: nnx.Rngs):
+        self.bn = batch_norm(channels, epsilon=MXNET_EPSILON, rngs=rngs)
+        self.dense = FlatDense(side, side, channels, embedding, rngs=rngs)
+        self.embedding_bn = batch_norm(embedding, epsilon=MXNET_EPSILON, scale=False, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.embedding_bn(self.dense(self.bn(x).astype(jnp.float32)))
+
+
+def batch_norm(
+    channels: int,
+    *,
+    epsilon: float = BATCH_NORM_EPSILON,
+    scale: bool = True,
+    rngs: nnx.Rngs,
+) -> nnx.BatchNorm:
+    """Batch normalisation as torch keeps it (eps 1e-5, decay 0.9), in inference mode.
+
+    Without `scale` its gamma is 1 and none is kept: MXNet's `fix_gamma=True`.
+    """
     return nnx.BatchNorm(
-        channels, use_running_average=True, momentum=0.9, epsilon=BATCH_NORM_EPSILON, rngs=rngs
+        channels,
+        use_running_average=True,
+        momentum=0.9,
+        epsilon=epsilon,
+        use_scale=scale,
+        rngs=rngs,
     )

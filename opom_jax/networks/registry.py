@@ -12,8 +12,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from opom_jax.networks import inception_resnet, mobilenet
+from opom_jax.networks.inception_resnet import InceptionResNet
 from opom_jax.networks.ir import IR, UNITS
 from opom_jax.networks.mobilefacenet import NARROW_185K, NARROW_377K, MobileFaceNet
+from opom_jax.networks.mobilenet import MobileNet
+from opom_jax.networks.resnet import ResNet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +32,8 @@ class Spec:
       channels: order the network was trained with, "RGB" or "BGR".
       mean: subtracted, per channel in the network's order, 0..255 scale.
       scale: multiplied after that.
-      layout: name of the rule table in `converters/rules` that reads its published weights.
+      layout: name of the rule table in `converters/rules` that reads its published weights; "" if
+        nobody has published any (networks trained here).
     """
 
     build: Callable[[nnx.Rngs], nnx.Module]
@@ -84,6 +89,16 @@ def _mobilefacenet(layout, *, crop=None, mean=(127.5,) * 3, scale=(1 / 128,) * 3
     )
 
 
+def _target(family: Callable[..., nnx.Module], *settings, layout="", embedding=512, **kwargs):
+    """A target as the paper trains it: RGB, (x - 127.5) / 128."""
+    return Spec(
+        build=lambda rngs: family(*settings, embedding=embedding, rngs=rngs, **kwargs),
+        embedding=embedding,
+        layout=layout,
+    )
+
+
+_small = partial(_target, embedding=128, stem_stride=2)
 _112x96 = partial(_mobilefacenet, "mobilefacenet_blocks", crop=(0, 112, 8, 104), spatial=(7, 6))
 _IMAGENET_MEAN = tuple(255 * m for m in (0.485, 0.456, 0.406))
 _IMAGENET_SCALE = tuple(1 / (255 * s) for s in (0.229, 0.224, 0.225))
@@ -108,4 +123,13 @@ NETWORKS: dict[str, Spec] = {
     "mobilefacenet_foamliu": _mobilefacenet(
         "mobilefacenet_v2", mean=_IMAGENET_MEAN, scale=_IMAGENET_SCALE, activation="relu6"
     ),
+    "mobilenet": _target(MobileNet, layout="mxnet_mobilenet"),
+    "se_resnet_50": _target(ResNet, se=True, layout="mxnet_resnet"),
+    "resnet_50": _target(ResNet, layout="mxnet_resnet"),
+    "inception_resnet": _target(InceptionResNet, layout="mxnet_inception_resnet"),
+    # for a CPU, trained here: about 30 million multiply-adds a photo
+    "ir_small": _small(IR, (1, 1, 2, 1), widths=(16, 32, 64, 96)),
+    "mobilenet_small": _small(MobileNet, mobilenet.SMALL, stem=16),
+    "se_resnet_small": _small(ResNet, (1, 2, 1, 1), se=True, reduction=4, widths=(16, 32, 64, 96)),
+    "inception_resnet_small": _small(InceptionResNet, inception_resnet.SMALL, blocks=(1, 1, 2)),
 }
