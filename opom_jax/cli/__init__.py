@@ -19,6 +19,7 @@ VERBS = {
     "convert": "published weights -> a network folder that the other verbs read",
     "generate": "photos -> one mask per person",
     "evaluate": "masks -> protection rates against target networks (1:N identification)",
+    "train": "photos or synthetic people -> a recogniser",
 }
 # XLA sends convolutions to one of two CPU libraries; without this one the step is 9-14 % faster.
 _CPU_FLAG = "--xla_cpu_experimental_ynn_fusion_type="

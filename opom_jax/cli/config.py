@@ -1,11 +1,14 @@
 """The configuration that generate and evaluate share: every key, its default and its check.
 
-A file in `configs/` starts from `get_config()` here and changes what its experiment needs; the
-command line overrides single keys with `--config.key=value`. Unknown keys are refused.
+A file in `configs/` starts from `get_config()` here (or a verb's own) and changes what its
+experiment needs; the command line overrides single keys with `--config.key=value`. Unknown keys are
+refused.
 """
 
+import inspect
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +58,19 @@ def get_config() -> ml_collections.ConfigDict:
     )
 
 
-def define(flags: absl_flags.FlagValues, argv: list[str], workdir_help: str) -> list[str]:
+def define(
+    flags: absl_flags.FlagValues,
+    argv: list[str],
+    workdir_help: str,
+    defaults: Callable[[], ml_collections.ConfigDict] = get_config,
+) -> list[str]:
     """Defines --config and --workdir and parses the command line.
+
+    Args:
+      flags: receives them.
+      argv: program name and flags.
+      workdir_help: what --workdir is for.
+      defaults: a module's `get_config`: every key of the verb and its default.
 
     Returns:
       The arguments that are no flags.
@@ -64,18 +78,18 @@ def define(flags: absl_flags.FlagValues, argv: list[str], workdir_help: str) -> 
     Raises:
       InputError: a config file that cannot be loaded, an unknown key, a value of another type.
     """
-    known = _flat(get_config())
+    known = _flat(defaults())
     for argument in argv:
         key = re.match(r"--?(?:no)?config\.([^=]*)", argument)
         if key and key[1] not in known:
-            raise _unknown(key[1])
+            raise _unknown(key[1], known)
     argv = [_quoted(argument) for argument in argv]
     absl_flags.DEFINE_string("workdir", None, workdir_help, flag_values=flags)
     given = next((a for a in argv if re.match(r"--?config(=|$)", a)), "--config")
     try:
         config_flags.DEFINE_config_file(
             "config",
-            __file__,
+            inspect.getfile(defaults),
             "A file of configs/; keys: " + ", ".join(known),
             flag_values=flags,
             sys_argv=argv,
@@ -89,7 +103,7 @@ def define(flags: absl_flags.FlagValues, argv: list[str], workdir_help: str) -> 
     except (Exception, SystemExit) as error:  # a config file is a program and may raise anything
         raise _unloadable(given, f"{type(error).__name__}: {error}") from error
     for key in sorted(found.keys() - known.keys()):
-        raise _unknown(key)
+        raise _unknown(key, known)
     for key, default in known.items():
         wanted = {float: (int, float), tuple: (tuple, list)}.get(type(default), type(default))
         if key not in found or not isinstance(found[key], wanted):
@@ -107,8 +121,8 @@ def _quoted(argument: str) -> str:
     return f"{flag}={tuple(filter(None, value.split(',')))!r}"
 
 
-def _unknown(key: str) -> InputError:
-    return InputError(f"Unknown config key {key!r}; known keys: {', '.join(_flat(get_config()))}.")
+def _unknown(key: str, known: dict[str, Any]) -> InputError:
+    return InputError(f"Unknown config key {key!r}; known keys: {', '.join(known)}.")
 
 
 def _unloadable(given: str, reason: str) -> InputError:

@@ -24,8 +24,9 @@ from opom_jax.errors import InputError
 from opom_jax.evaluation import report
 from opom_jax.evaluation.features import BATCH, cached, extractor
 from opom_jax.evaluation.identification import TOP, Ranks, ranks
+from opom_jax.files import read_config
 from opom_jax.masks.apply import apply_mask
-from opom_jax.masks.store import mask_path, read_config, read_mask
+from opom_jax.masks.store import mask_path, read_mask
 from opom_jax.networks import recognizer
 from opom_jax.networks.recognizer import Recognizer
 

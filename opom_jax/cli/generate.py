@@ -17,8 +17,9 @@ from opom_jax.cli.progress import Progress
 from opom_jax.data import images
 from opom_jax.data.people import Person
 from opom_jax.errors import InputError
+from opom_jax.files import read_config
 from opom_jax.masks import generate as masks
-from opom_jax.masks.store import Store, read_config
+from opom_jax.masks.store import Store
 from opom_jax.networks import recognizer
 
 CPU_MEMORY_GIB = 2.0

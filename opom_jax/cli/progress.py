@@ -13,7 +13,7 @@ class Progress:
         self.start = self.last = time.monotonic()
         self.terminal = sys.stderr.isatty()
 
-    def __call__(self, done: int, total: int) -> None:
+    def __call__(self, done: int, total: int, note: str = "") -> None:
         now = time.monotonic()
         if done < total and now - self.last < (1 if self.terminal else 10):
             return
@@ -21,5 +21,6 @@ class Progress:
         rate = (done - self.first) / max(now - self.start, 1e-9)
         left = (total - done) / rate if rate > 0 else float("inf")
         line = f"{self.what}: {done}/{total} {self.unit}, {rate:.3g}/s, {left:.0f} s left"
+        line += f", {note}" if note else ""
         end = "\n" if done >= total or not self.terminal else "\r"
         print(f"\x1b[K{line}" if self.terminal else line, end=end, file=sys.stderr, flush=True)

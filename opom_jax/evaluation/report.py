@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from opom_jax.evaluation.identification import TOP
-from opom_jax.masks.store import writing
+from opom_jax.files import writing
 
 # target -> row ("none" or "masked") -> {"top1", "top5", "top10": percent, "tests": count}
 Results = dict[str, dict[str, dict[str, float]]]

@@ -1,7 +1,8 @@
 """A loaded face network as a pure function, and the folder it is stored in.
 
-A converted network is a folder: `card.json` (what it is, where it came from, every shape) and
-`params/` (an orbax checkpoint of {path: array}).
+A network's folder holds `card.json` (what it is, where it came from, every shape) and either
+`params/` (an orbax checkpoint of {path: array}) or `params.npz` (half the size, see `half.py`). The
+networks that come with the package are `zoo:NAME`.
 """
 
 import functools
@@ -20,9 +21,11 @@ import orbax.checkpoint as ocp
 from flax import nnx
 
 from opom_jax.errors import InputError
+from opom_jax.networks import half as half_size
 from opom_jax.networks.registry import NETWORKS, Spec
 
 PRECISIONS = ("float32", "bfloat16")
+ZOO = Path(__file__).resolve().parents[1] / "zoo"
 Params = Any  # nnx.State of a network: every leaf an array
 
 
@@ -48,7 +51,7 @@ class Recognizer(NamedTuple):
 def abstract_params(network: str) -> dict[str, jax.ShapeDtypeStruct]:
     """Path -> shape and dtype of every array of a network of the registry, nothing computed."""
     _, state = _abstract(network)
-    return {path: jax.ShapeDtypeStruct(v.shape, v.dtype) for path, v in _flat(state).items()}
+    return {path: jax.ShapeDtypeStruct(v.shape, v.dtype) for path, v in flat(state).items()}
 
 
 def recognizer(
@@ -70,8 +73,8 @@ def recognizer(
     Raises:
       InputError: names of the registry, paths or shapes do not fit.
     """
-    graphdef, state = _abstract(network)
-    wanted = {path: tuple(v.shape) for path, v in _flat(state).items()}
+    _, state = _abstract(network)
+    wanted = {path: tuple(v.shape) for path, v in flat(state).items()}
     found = {path: tuple(np.shape(v)) for path, v in arrays.items()}
     if wanted != found:
         wrong = sorted(p for p in wanted.keys() | found.keys() if wanted.get(p) != found.get(p))
@@ -82,19 +85,42 @@ def recognizer(
         )
     if precision not in PRECISIONS:
         raise InputError(f"precision={precision!r} must be one of {', '.join(PRECISIONS)}.")
-    kernel_type = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
     leaves = [
-        (path, variable.replace(_cast(str(path[-1]), arrays[_join(path)], kernel_type)))
+        (path, variable.replace(jnp.asarray(arrays[_join(path)], jnp.float32)))
         for path, variable in nnx.to_flat_state(state)
     ]
     spec = NETWORKS[network]
+    params = cast(nnx.from_flat_state(leaves), precision)
+    return Recognizer(name or network, spec, params, _embed_of(spec), digest(arrays))
+
+
+@functools.cache
+def _embed_of(spec: Spec) -> Callable[[Params, jax.Array], jax.Array]:
+    """One function for all networks of a kind, so that they share what is compiled from it."""
+    graphdef, _ = _abstract_of(spec)
 
     def embed(params: Params, images: jax.Array) -> jax.Array:
         embedding, _ = nnx.merge(graphdef, params)(spec.preprocess(images))
         return embedding.astype(jnp.float32)
 
-    params = nnx.from_flat_state(leaves)
-    return Recognizer(name or network, spec, params, embed, digest(arrays))
+    return embed
+
+
+def cast(params: Params, precision: str) -> Params:
+    """The weights as a precision computes with them: "bfloat16" makes kernels bfloat16, whatever
+    else (batch norm, slopes, biases) stays."""
+    if precision != "bfloat16":
+        return params
+    leaves = [
+        (path, v.replace(v[...].astype(jnp.bfloat16)) if path[-1] == "kernel" else v)
+        for path, v in nnx.to_flat_state(params)
+    ]
+    return nnx.from_flat_state(leaves)
+
+
+def flat(state: Params) -> dict[str, Any]:
+    """{path: variable} of a network's state, the paths as in a stored folder."""
+    return {_join(path): variable for path, variable in nnx.to_flat_state(state)}
 
 
 def digest(arrays: Mapping[str, np.ndarray]) -> str:
@@ -108,7 +134,12 @@ def digest(arrays: Mapping[str, np.ndarray]) -> str:
 
 
 def save(
-    folder: os.PathLike | str, network: str, arrays: Mapping[str, np.ndarray], source: dict
+    folder: os.PathLike | str,
+    network: str,
+    arrays: Mapping[str, np.ndarray],
+    source: dict,
+    *,
+    half: bool = False,
 ) -> None:
     """Writes `folder` whole or not at all.
 
@@ -117,6 +148,7 @@ def save(
       network: a name of the registry.
       arrays: {path: array} as `recognizer` takes it.
       source: where it came from (file name, SHA-256, ...), stored in the card.
+      half: kernels in float16 in one `params.npz`, instead of float32 in `params/`.
 
     Raises:
       InputError: the folder exists, or cannot be written.
@@ -124,6 +156,8 @@ def save(
     folder = Path(folder)
     if folder.exists():
         raise InputError(f"{folder} exists already; remove it or choose another --out.")
+    if half:
+        arrays = half_size.rounded(arrays)
     card = {
         "network": network,
         "source": source,
@@ -134,10 +168,13 @@ def save(
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
         partial.mkdir(parents=True)
-        checkpointer = ocp.StandardCheckpointer()
-        checkpointer.save((partial / "params").absolute(), dict(arrays))
-        checkpointer.wait_until_finished()
-        card["params_sha256"] = _files_digest(partial / "params")
+        if half:
+            half_size.write(partial / half_size.FILE, arrays)
+        else:
+            checkpointer = ocp.StandardCheckpointer()
+            checkpointer.save((partial / "params").absolute(), dict(arrays))
+            checkpointer.wait_until_finished()
+        card["params_sha256"] = _files_digest(_weights(partial))
         (partial / "card.json").write_text(json.dumps(card, indent=1) + "\n")
         os.rename(partial, folder)
     except Exception as error:  # a full disk is a ValueError of tensorstore
@@ -149,12 +186,17 @@ def save(
 
 
 def load(folder: os.PathLike | str, precision: str = "float32") -> Recognizer:
-    """Loads a converted network.
+    """Loads a converted or trained network.
+
+    Args:
+      folder: its folder, or "zoo:NAME" for one that comes with the package.
+      precision: as in `recognizer`.
 
     Raises:
-      InputError: no card, a card of an unknown network or other shapes, damaged weights.
+      InputError: no card, a card of an unknown network or other shapes, damaged weights, a name
+        that is not in the zoo.
     """
-    folder = Path(folder)
+    folder = _from_zoo(str(folder)) if str(folder).startswith("zoo:") else Path(folder)
     card = read_card(folder)
     wanted = {path: list(v.shape) for path, v in abstract_params(card["network"]).items()}
     if card["shapes"] != wanted:
@@ -162,23 +204,25 @@ def load(folder: os.PathLike | str, precision: str = "float32") -> Recognizer:
             f"{folder / 'card.json'} lists other shapes than network {card['network']!r} has; "
             "convert the weights again."
         )
+    weights = _weights(folder)
     try:
-        found = _files_digest(folder / "params")
-        if card["params_sha256"] != found:  # orbax would fill the screen with errors
+        if card["params_sha256"] != _files_digest(weights):  # orbax would fill the screen
             raise ValueError("not the files of its card")
-        arrays = ocp.StandardCheckpointer().restore(
-            (folder / "params").absolute(),
-            {path: np.zeros(shape, np.float32) for path, shape in wanted.items()},
-        )
+        if weights.name == half_size.FILE:
+            arrays = half_size.read(weights, wanted)
+        else:
+            arrays = ocp.StandardCheckpointer().restore(
+                weights.absolute(),
+                {path: np.zeros(shape, np.float32) for path, shape in wanted.items()},
+            )
     except Exception as error:  # orbax and tensorstore raise many kinds for damaged files
-        reason = _first_line(error)
         raise InputError(
-            f"{folder / 'params'} cannot be read ({reason}); convert again."
+            f"{weights} cannot be read ({_first_line(error)}); convert again."
         ) from error
     name = folder.resolve().name
     network = recognizer(card["network"], arrays, name=name, precision=precision)
     if network.digest != card["weights_sha256"]:
-        raise InputError(f"{folder / 'params'} does not hold what its card says; convert again.")
+        raise InputError(f"{weights} does not hold what its card says; convert again.")
     return network
 
 
@@ -206,6 +250,19 @@ def read_card(folder: Path) -> dict:
     return card
 
 
+def _from_zoo(name: str) -> Path:
+    names = sorted(path.parent.name for path in ZOO.glob("*/card.json"))
+    if name.removeprefix("zoo:") not in names:
+        known = ", ".join(f"zoo:{known}" for known in names) or "none, it is empty"
+        raise InputError(f"{name!r} is not in the zoo of the package; choose from {known}.")
+    return ZOO / name.removeprefix("zoo:")
+
+
+def _weights(folder: Path) -> Path:
+    file = folder / half_size.FILE
+    return file if file.exists() else folder / "params"
+
+
 def _abstract(network: str):
     if network not in NETWORKS:
         raise InputError(f"Unknown network {network!r}; choose from {', '.join(NETWORKS)}.")
@@ -218,9 +275,10 @@ def _abstract_of(spec: Spec):
 
 
 def _files_digest(folder: Path) -> str:
-    """SHA-256 (hex) over the names, sizes and bytes of all files below a folder."""
+    """SHA-256 (hex) over the names, sizes and bytes of all files below a folder, or of a file."""
     sha = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+    below = [folder] if folder.is_file() else sorted(folder.rglob("*"))
+    for path in filter(Path.is_file, below):
         content = path.read_bytes()
         sha.update(f"{path.relative_to(folder).as_posix()}:{len(content)};".encode())
         sha.update(content)
@@ -234,11 +292,3 @@ def _first_line(error: Exception) -> str:
 
 def _join(path: tuple) -> str:
     return "/".join(map(str, path))
-
-
-def _flat(state) -> dict[str, Any]:
-    return {_join(path): variable for path, variable in nnx.to_flat_state(state)}
-
-
-def _cast(leaf: str, array, kernel_type) -> jax.Array:
-    return jnp.asarray(array, kernel_type if leaf == "kernel" else jnp.float32)

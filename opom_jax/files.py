@@ -1,0 +1,141 @@
+"""Folders of results that are never half-written: files whole or not at all, one process at a time.
+
+A run's folder holds `config.json` (what the run is; another configuration is refused) and
+`metrics.jsonl` (a journal, whole lines of which survive any interruption).
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from opom_jax.errors import InputError
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """Gives a temporary path that becomes `path` if the block succeeds, and vanishes if not.
+
+    Raises:
+      InputError: the file cannot be written (full disk, read-only folder).
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        yield partial
+        os.replace(partial, path)
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be written ({error.strerror or error}); "
+            "make room or choose another --workdir."
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def held(workdir: Path) -> Iterator[None]:
+    """Makes a folder if needed and holds it against a second process.
+
+    Raises:
+      InputError: another process holds it, or it cannot be made.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        lock = os.open(workdir, os.O_RDONLY)
+    except OSError as error:
+        raise unusable(workdir, error) from error
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(f"Another process writes to {workdir}; wait.") from error
+        except OSError as error:
+            raise unusable(workdir, error) from error
+        yield
+    finally:
+        os.close(lock)
+
+
+def unusable(workdir: Path, error: OSError) -> InputError:
+    """The sentence for a folder in which something cannot be made or read."""
+    where = f"{error.filename or workdir}: {error.strerror or error}"
+    return InputError(f"{workdir} cannot be used ({where}); choose another --workdir.")
+
+
+def begin(workdir: Path, config: dict) -> None:
+    """Writes config.json, or compares it with the one that is there.
+
+    Raises:
+      InputError: another configuration (by its keys), a damaged file, no room.
+    """
+    path = workdir / "config.json"
+    if path.exists():
+        check_same(path, read_config(workdir), config)
+        return
+    with writing(path) as partial:
+        partial.write_text(json.dumps(config, indent=1) + "\n")
+
+
+def read_config(workdir: Path) -> dict:
+    """The config.json of a run's folder; InputError if it is missing or damaged."""
+    path = workdir / "config.json"
+    try:
+        config = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise InputError(f"{workdir} has no config.json; run generate there first.") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read; use another --workdir.") from error
+    if not isinstance(config, dict):
+        raise InputError(f"{path} is no configuration; use another --workdir.")
+    return config
+
+
+def check_same(path: Path, stored: dict, wanted: dict) -> None:
+    """Raises InputError that names the keys in which two configurations differ."""
+    stored, wanted = _flat(stored), _flat(json.loads(json.dumps(wanted)))
+    different = sorted(k for k in stored.keys() | wanted.keys() if stored.get(k) != wanted.get(k))
+    if different:
+        said = "; ".join(f"{k}: {stored.get(k)!r} there, {wanted.get(k)!r} here" for k in different)
+        raise InputError(f"{path} is of another configuration ({said}); use another --workdir.")
+
+
+def _flat(config: dict, prefix: str = "") -> dict:
+    flat = {}
+    for key, value in config.items():
+        nested = isinstance(value, dict)
+        flat |= _flat(value, f"{prefix}{key}.") if nested else {prefix + key: value}
+    return flat
+
+
+def journal(path: Path, good: Callable[[dict], bool]) -> list[dict]:
+    """The lines of a journal up to the first that is cut, no JSON object or not `good`; that one
+    and all after it are cut away. No lines if there is no file; OSError passes."""
+    if not path.exists():
+        return []
+    lines, kept = [], 0
+    with open(path, "rb") as file:
+        for line in file:
+            try:
+                entry = json.loads(line) if line.endswith(b"\n") else None
+            except ValueError:
+                entry = None
+            if not isinstance(entry, dict) or not good(entry):
+                break
+            lines.append(entry)
+            kept += len(line)
+    if kept < path.stat().st_size:
+        os.truncate(path, kept)
+    return lines
+
+
+def append(path: Path, lines: Iterable[dict]) -> None:
+    """Adds lines to a journal; InputError if there is no room for them."""
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"{path} cannot be written ({reason}); make room.") from error

@@ -1,0 +1,1 @@
+"""Training of recognisers: heads, augmentation, input pipeline, steps, checkpoints, the loop."""
