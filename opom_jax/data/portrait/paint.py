@@ -1,0 +1,103 @@
+"""Brushes: soft shapes, layers, colours.
+
+Colours are squared (a gamma of 2) while light is computed. A layer is a colour and a coverage 0..1
+that falls smoothly over its edge.
+"""
+
+import jax.numpy as jnp
+
+from opom_jax.data.portrait.head import Scalars
+
+GRID = 7  # side of the grids of complexion and background
+
+
+def edge(distance, softness=0.05):
+    """Coverage 0..1 of a region whose signed distance is positive inside."""
+    return jnp.clip(0.5 + distance * (0.25 / softness), 0, 1)
+
+
+def bell(square):
+    """About exp(-square), without the exponential function."""
+    return jnp.maximum(1 - square * (1 / 3), 0) ** 3
+
+
+def blob(x, y, cx, cy, sx, sy):
+    """A soft spot of radii sx, sy around (cx, cy), 1 in the middle."""
+    return bell(((x - cx) / sx) ** 2 + ((y - cy) / sy) ** 2)
+
+
+def line(distance, width):
+    """Coverage 0..1 of a soft line along distance 0."""
+    return bell((distance / width) ** 2)
+
+
+def wave(x):
+    """About sin(x), by parabolas."""
+    turn = x * (0.5 / jnp.pi)
+    turn = turn - jnp.round(turn)
+    return 8 * turn - 16 * turn * jnp.abs(turn)
+
+
+def ellipse(x, y, cx, cy, rx, ry):
+    """About the signed distance to an ellipse, positive inside."""
+    return (1 - jnp.sqrt(((x - cx) / rx) ** 2 + ((y - cy) / ry) ** 2 + 1e-6)) * jnp.minimum(rx, ry)
+
+
+def mix(image, color, alpha):
+    """Paints color f32[3] or f32[3,H,W] over image f32[3,H,W] where alpha f32[H,W] is 1."""
+    color = color if color.ndim == 3 else color[:, None, None]
+    return image + alpha[None] * (color - image)
+
+
+def tinted(color, level):
+    """The colour f32[3] as bright as level f32[H,W]: f32[3,H,W]."""
+    return color[:, None, None] * level[None]
+
+
+def color(r, g, b):
+    """Linear colour f32[3] from the usual 0..1 values."""
+    return jnp.stack([jnp.asarray(v, jnp.float32) for v in (r, g, b)]) ** 2
+
+
+def rgb(values: Scalars, name: str):
+    return color(*(values[f"{name}_{c}"] for c in "rgb"))
+
+
+def field(grid, x, y):
+    """Bilinear values of a grid f32[GRID,GRID] at x, y in 0..GRID-1: products of hat functions."""
+    nodes = jnp.arange(GRID, dtype=jnp.float32)[:, None, None]
+    wx = jnp.maximum(1 - jnp.abs(jnp.clip(x, 0, GRID - 1)[None] - nodes), 0)
+    wy = jnp.maximum(1 - jnp.abs(jnp.clip(y, 0, GRID - 1)[None] - nodes), 0)
+    return (jnp.tensordot(grid, wx, 1) * wy).sum(0)
+
+
+def skin_color(i: Scalars):
+    tone = i["tone"]
+    light, middle, dark = (
+        jnp.array(c) for c in ((0.96, 0.80, 0.70), (0.80, 0.58, 0.44), (0.38, 0.25, 0.19))
+    )
+    base = jnp.where(
+        tone < 0.5,
+        light + (middle - light) * 2 * tone,
+        middle + (dark - middle) * (2 * tone - 1),
+    )
+    return (
+        base
+        + i["red"] * jnp.array([0.03, -0.02, -0.02])
+        + i["yellow"] * jnp.array([0.01, 0.01, -0.05])
+    ) ** 2
+
+
+def hair_color(i: Scalars):
+    dark, warm = i["hair_light"], i["hair_warm"]
+    brown = color(0.10 + 0.72 * dark, 0.08 + 0.56 * dark, 0.07 + 0.36 * dark + 0 * warm)
+    tint = jnp.array([1 + 0.5 * warm, 1.0, 1 - 0.4 * warm])
+    grey = jnp.full(3, (0.25 + 0.55 * i["hair_light"]) ** 2)
+    return brown * tint + i["grey"] * (grey - brown * tint)
+
+
+def strands(i: Scalars, x, y):
+    """Light and dark streaks of hair, about 0.6..1.2."""
+    flow = x * (1 + 0.15 * y) + i["curl"] * wave(3.1 * y + 2 * x)
+    f = i["strand"]
+    return 0.92 + 0.08 * wave(f * flow) + 0.06 * wave(1.7 * f * flow + 1.3 + 0.8 * y)

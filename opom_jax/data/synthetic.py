@@ -1,0 +1,269 @@
+"""Synthetic people: as many as wanted, as many photos of each, drawn by a seed.
+
+A person is a point in the table `IDENTITY`, a photo a point in the table `PHOTO`; `portrait`
+renders them, Pillow stores them as a JPEG and reads them back, as real crops were. Photo n of
+person k is the same whatever else is asked for.
+"""
+
+import io
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+
+from opom_jax.data.portrait.head import SIZE
+from opom_jax.data.portrait.paint import GRID
+from opom_jax.data.portrait.render import render
+
+CHUNK = 16  # faces rendered by one compiled call
+
+# name -> (low, high) of a uniform draw. Lengths are halves of the distance between the eyes, y
+# grows downwards from the eye line; shares are 0..1.
+IDENTITY: dict[str, tuple[float, float]] = {
+    "head_width": (2.02, 2.42),
+    "head_depth": (2.3, 3.0),
+    "chin": (2.95, 3.5),
+    "crown": (-3.9, -3.3),
+    "jaw": (0.86, 1.18),
+    "temple": (0.97, 1.12),
+    "cheek": (-0.03, 0.06),
+    "chin_bump": (0.02, 0.3),
+    "red": (-1.0, 1.0),
+    "yellow": (-0.8, 0.8),
+    "uneven": (0.05, 0.12),
+    "blush": (0.0, 0.8),
+    "age": (0.0, 1.0),
+    "eye_y": (-0.1, 0.1),
+    "eye_spacing": (0.9, 1.1),
+    "eye_size": (0.36, 0.52),
+    "eye_open": (0.34, 0.62),
+    "eye_depth": (0.05, 0.35),
+    "slant": (-0.12, 0.2),
+    "iris": (0.15, 0.21),
+    "lashes": (0.0, 1.0),
+    "crease": (0.0, 1.0),
+    "bags": (0.0, 1.0),
+    "brow_y": (0.45, 0.8),
+    "brow_in": (0.28, 0.52),
+    "brow_length": (0.9, 1.35),
+    "brow_thick": (0.07, 0.19),
+    "brow_arch": (0.0, 0.22),
+    "brow_tilt": (-0.2, 0.2),
+    "brow_dark": (0.45, 1.0),
+    "brow_ridge": (0.0, 0.3),
+    "cheekbone": (0.0, 0.35),
+    "nose_tip": (1.0, 1.42),
+    "nose_width": (0.34, 0.62),
+    "nose_height": (0.45, 0.95),
+    "bridge": (0.14, 0.3),
+    "mouth_y": (2.05, 2.42),
+    "mouth_width": (0.62, 0.95),
+    "upper_lip": (0.07, 0.2),
+    "lower_lip": (0.12, 0.3),
+    "lip_red": (0.25, 0.85),
+    "bow": (0.0, 1.0),
+    "hairline": (-2.3, -1.5),
+    "receding": (-0.6, 0.6),
+    "peak": (-0.1, 0.18),
+    "round": (0.0, 1.0),
+    "parting": (-1.0, 1.0),
+    "temple_hair": (0.9, 1.0),
+    "sideburn": (-0.2, 1.1),
+    "volume": (0.05, 0.45),
+    "strand": (9.0, 24.0),
+    "curl": (0.0, 0.25),
+    "neck": (1.35, 1.85),
+    "collar": (-0.25, 0.3),
+    "ear": (0.75, 1.1),
+    "ear_out": (0.0, 0.25),
+    "lens_width": (0.62, 0.84),
+    "lens_height": (0.42, 0.66),
+    "lens_square": (0.0, 1.0),
+    "rim": (0.0, 1.0),
+} | {
+    f"mark{k}_{name}": span
+    for k in range(4)
+    for name, span in {
+        "x": (-1.7, 1.7),
+        "y": (-1.6, 2.8),
+        "size": (0.05, 0.11),
+        "dark": (-1.0, 1.0),
+    }.items()
+}
+PHOTO: dict[str, tuple[float, float]] = {
+    "light_x": (-1.2, 1.2),
+    "light_y": (-0.2, 1.0),
+    "directed": (0.35, 0.9),
+    "gloss": (0.0, 0.25),
+    "warm": (-0.7, 0.9),
+    "exposure": (0.95, 1.8),
+    "contrast": (0.85, 1.2),
+    "saturation": (0.6, 1.2),
+    "lids": (0.75, 1.15),
+    "brows": (-0.3, 1.0),
+    "gaze_x": (-0.13, 0.13),
+    "gaze_y": (-0.05, 0.06),
+    "ruffle": (-0.3, 0.3),
+    "lipstick": (-0.6, 0.9),
+    "cap_low": (0.0, 1.0),
+    "over_x": (-2.5, 2.5),
+    "over_y": (1.0, 4.0),
+    "over_wide": (0.3, 1.0),
+    "over_high": (0.8, 2.0),
+    "over_angle": (-1.5, 1.5),
+    "blur": (0.2, 1.1),
+    "grain": (0.5, 5.0),
+} | {
+    f"{name}_{c}": span
+    for name, span in {
+        "back": (0.0, 1.0),
+        "behind": (0.0, 1.0),
+        "cloth": (0.0, 1.0),
+        "frame": (0.02, 0.4),
+        "cap": (0.05, 1.0),
+        "over": (0.1, 0.9),
+    }.items()
+    for c in "rgb"
+}
+_NORMAL = {  # name -> (deviation, limit) of a normal draw, clipped
+    "yaw": (0.28, 0.65),
+    "pitch": (0.14, 0.35),
+    "roll": (0.03, 0.08),
+    "zoom": (0.025, 0.06),
+    "shift_x": (0.9, 2.0),
+    "shift_y": (0.9, 2.0),
+}
+_GRID = (GRID, GRID)
+
+
+def identity(person: int, seed: int = 0) -> dict[str, np.ndarray]:
+    """The parameters of one person: `IDENTITY`, and those that hang together (sex, age, hair)."""
+    draw = np.random.default_rng((seed, 0, person))
+    i = _uniform(draw, IDENTITY)
+    male, chance = draw.random() < 0.55, draw.random
+    i["tone"] = draw.beta(1.1, 1.7)
+    i["soft"] = 0.0 if male else 1.0
+    i["long"] = float(chance() < (0.06 if male else 0.75))
+    i["bald"] = float(male and chance() < 0.1 + 0.15 * i["age"])
+    bearded = male and chance() < 0.3
+    i["beard"] = draw.uniform(0.4, 1.0) if bearded else (draw.uniform(0, 0.25) if male else 0.0)
+    i["moustache"] = draw.uniform(0.5, 1.0) if male and chance() < 0.35 else 0.6 * i["beard"]
+    i["beard_line"] = draw.uniform(1.5, 2.6)
+    i["fringe"] = draw.uniform(0.0, 1.2) if chance() < (0.3 if male else 0.5) else 0.0
+    i["hair_light"] = draw.beta(1.0, 2.2) * (1.15 - i["tone"])
+    i["hair_warm"] = draw.uniform(-0.2, 1.0) * (1 - 0.7 * i["tone"])
+    i["grey"] = draw.uniform(0.3, 1.0) if chance() < 0.9 * i["age"] - 0.35 else 0.0
+    i["freckles"] = draw.uniform(0.2, 0.6) if i["tone"] < 0.4 and chance() < 0.3 else 0.0
+    blue = draw.random() if i["tone"] < 0.45 else 0.0
+    for c, brown, light in zip("rgb", (0.36, 0.22, 0.12), (0.42, 0.58, 0.70), strict=True):
+        i[f"iris_{c}"] = brown + blue * (light - brown)
+    i["wears_glasses"] = float(chance() < 0.12)
+    i["complexion"] = draw.normal(size=_GRID)
+    return _arrays(i)
+
+
+def appearance(person: int, photo: int, seed: int = 0, glasses: float = 0.0) -> dict:
+    """The parameters of one photo of a person; `glasses` is 1 for people who wear them."""
+    draw = np.random.default_rng((seed, 1, person, photo))
+    p = _uniform(draw, PHOTO)
+    for name, (deviation, limit) in _NORMAL.items():
+        p[name] = float(np.clip(draw.normal(0, deviation), -limit, limit))
+    chance = draw.random
+    p["smile"] = draw.beta(0.8, 1.2)
+    p["mouth_open"] = draw.uniform(0.2, 1.0) if chance() < 0.45 else 0.0
+    p["shades"] = float(chance() < 0.015)
+    p["glasses"] = float(chance() < (0.9 if glasses else 0.03))
+    p["cap"] = float(chance() < 0.05)
+    p["over"] = float(chance() < 0.06)
+    p["lipstick"] = max(p["lipstick"], 0.0)
+    p["background"] = draw.normal(0.5, 0.4, size=_GRID)
+    return _arrays(p)
+
+
+def photos(
+    people: Sequence[int],
+    per_person: int,
+    seed: int = 0,
+    first: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> np.ndarray:
+    """Photos first .. first + per_person - 1 of some people.
+
+    Args:
+      people: numbers from 0, without limit.
+      per_person: photos of each.
+      seed: another seed is another world of people.
+      first: number of the first photo.
+      progress: called with the photos done and their total.
+
+    Returns:
+      u8[P,N,112,112,3] RGB, aligned; the same for the same (seed, person, photo).
+    """
+    wanted = [(person, first + n) for person in people for n in range(per_person)]
+    who = {person: identity(person, seed) for person in set(people)}
+    found = np.empty((len(wanted), SIZE, SIZE, 3), np.uint8)
+    with ThreadPoolExecutor() as pool:
+        waiting = []
+        for start in range(0, len(wanted), CHUNK):
+            part = wanted[start : start + CHUNK]
+            padded = part + [part[-1]] * (CHUNK - len(part))
+            looks = [appearance(k, n, seed, float(who[k]["wears_glasses"])) for k, n in padded]
+            seeds = np.array([_noise_seed(seed, k, n) for k, n in padded], np.uint32)
+            rendered = _render()(_stack([who[k] for k, _ in padded]), _stack(looks), seeds)
+            pictures = np.asarray(rendered)[: len(part)]
+            stored = pool.map(_as_jpeg, pictures, [_quality(seed, k, n) for k, n in part])
+            waiting.append((start, stored))
+            while len(waiting) > 2 or (waiting and start + CHUNK >= len(wanted)):
+                begin, done = waiting.pop(0)
+                for k, picture in enumerate(done):
+                    found[begin + k] = picture
+            if progress:
+                progress(min(start + CHUNK, len(wanted)), len(wanted))
+    return found.reshape(len(people), per_person, SIZE, SIZE, 3)
+
+
+@cache
+def _render():
+    def one(i, p, seed):
+        words = jax.random.bits(jax.random.key(seed), (3, SIZE, SIZE))
+        four = jnp.stack([words >> shift & 255 for shift in (0, 8, 16, 24)]).astype("float32")
+        noise = (four.sum(0) - 510) / 147.8  # the sum of four bytes is nearly normal
+        return render(i, p, noise).round().astype("uint8")
+
+    return jax.jit(jax.vmap(one))
+
+
+def _as_jpeg(picture: np.ndarray, quality: int) -> np.ndarray:
+    """The picture after it was stored as a JPEG file."""
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "JPEG", quality=quality, subsampling=0)
+    return np.asarray(Image.open(file))
+
+
+def _noise_seed(seed: int, person: int, photo: int) -> int:
+    return int(np.random.SeedSequence((seed, 2, person, photo)).generate_state(1)[0])
+
+
+def _quality(seed: int, person: int, photo: int) -> int:
+    return 60 + _noise_seed(seed, person, photo) % 39
+
+
+def _uniform(draw, table) -> dict[str, Any]:
+    values = draw.random(len(table))
+    return {
+        name: low + (high - low) * value
+        for (name, (low, high)), value in zip(table.items(), values, strict=True)
+    }
+
+
+def _arrays(values: dict) -> dict[str, np.ndarray]:
+    return {name: np.asarray(value, np.float32) for name, value in values.items()}
+
+
+def _stack(draws: Sequence[dict]) -> dict[str, np.ndarray]:
+    return {name: np.stack([draw[name] for draw in draws]) for name in draws[0]}
