@@ -1,6 +1,7 @@
 """Unit features of many images, and a cache of them named by content."""
 
 import contextlib
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterable
@@ -19,10 +20,7 @@ BATCH = 64  # images of one compiled call
 def extractor(network: Recognizer) -> Callable[[Iterable[np.ndarray]], np.ndarray]:
     """Compiles a network into a function from batches u8[b,H,W,3], b <= BATCH, to unit features
     f32[B,D] of all of them in order."""
-
-    @jax.jit
-    def embed(params, images):
-        return normalize(network.embed(params, images.astype(jnp.float32)))
+    embed = _unit(network.embed)
 
     def extract(batches: Iterable[np.ndarray]) -> np.ndarray:
         rows = [np.zeros((0, network.spec.embedding), np.float32)]
@@ -33,6 +31,12 @@ def extractor(network: Recognizer) -> Callable[[Iterable[np.ndarray]], np.ndarra
         return np.concatenate(rows)
 
     return extract
+
+
+@functools.cache
+def _unit(embed: Callable) -> Callable:
+    """Jitted once for all networks of a kind."""
+    return jax.jit(lambda params, images: normalize(embed(params, images.astype(jnp.float32))))
 
 
 def cached(

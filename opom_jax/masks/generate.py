@@ -6,6 +6,7 @@ convolutions inside a compiled loop leave XLA's fast kernels on the CPU (docs/pe
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -184,7 +185,7 @@ def loss_and_gradient(
 
 
 def generator(network: Recognizer, settings: Settings) -> Generator:
-    """Compiles the start and the step of a batch of people.
+    """Compiles the start and the step of a batch of people, once for all networks of a kind.
 
     Returns:
       start: (params, ids i32[P], photos u8[P,N,H,W,C]) -> (State, clean f32[P,N,D]).
@@ -192,12 +193,16 @@ def generator(network: Recognizer, settings: Settings) -> Generator:
         the state is donated.
     """
     settings.check()
+    return _generator(network.embed, settings)
 
+
+@functools.cache
+def _generator(embed: Callable[[Params, jax.Array], jax.Array], settings: Settings) -> Generator:
     def begin(params, person, noise, photos):
         images = photos.astype(jnp.float32)
         noise = person_noise(settings, person, images.shape) if noise is None else noise
         state = init(rule(settings), images, noise)
-        return state, normalize(network.embed(params, images))
+        return state, normalize(embed(params, images))
 
     begin = jax.jit(jax.vmap(begin, (None, 0, None, 0)))
 
@@ -208,7 +213,7 @@ def generator(network: Recognizer, settings: Settings) -> Generator:
 
     def step(params, state: State, photos, clean, valid, count):
         metrics, gradient = loss_and_gradient(
-            network.embed, settings, params, state.masked, clean, valid, count
+            embed, settings, params, state.masked, clean, valid, count
         )
         images = photos.astype(jnp.float32)
         return update(rule(settings), state, gradient, images, valid), metrics

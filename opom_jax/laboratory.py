@@ -1,0 +1,196 @@
+"""A study in memory: people, masks of every method, black-box targets, protection rates.
+
+What `demo`, tables and benchmarks share. Above masks and evaluation, below the command line; the
+people are synthetic and the networks those of the package, so a study needs nothing from outside.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from opom_jax.data import synthetic
+from opom_jax.evaluation.features import BATCH, cached, extractor
+from opom_jax.evaluation.identification import Ranks, ranks
+from opom_jax.masks import generate as masks
+from opom_jax.masks.apply import apply_mask
+from opom_jax.networks.recognizer import Recognizer
+
+# As the paper's tables name them -> networks of the package.
+SURROGATES = {name: f"zoo:surrogate_{name.lower()}" for name in ("Softmax", "CosFace", "ArcFace")}
+TARGETS = {
+    "ArcFace": "zoo:target_arcface",
+    "CosFace": "zoo:target_cosface",
+    "SFace": "zoo:target_sface",
+    "MobileNet": "zoo:target_mobilenet",
+    "SENet": "zoo:target_senet",
+    "Inception-ResNet": "zoo:target_inception_resnet",
+}
+METHODS = {
+    "FI-UAP": "fi_uap",
+    "FI-UAP+": "fi_uap_plus",
+    "OPOM-AffineHull": "affine_hull",
+    "OPOM-ClassCenter": "class_center",
+    "OPOM-ConvexHull": "convex_hull",
+}
+FIRST_DISTRACTOR = 100_000  # people of studies are below, those of training above a million
+
+Progress = Callable[[int, int], None]
+
+
+class Photos(NamedTuple):
+    """The pictures of a study, u8 RGB.
+
+    Attributes:
+      train: u8[P,N,H,W,C], from which the masks are made.
+      probes: u8[P,M,H,W,C], others of the same people; M >= 2.
+      distractors: u8[G,H,W,C], one of each of other people.
+    """
+
+    train: np.ndarray
+    probes: np.ndarray
+    distractors: np.ndarray
+
+
+def synthetic_photos(
+    people: int,
+    photos: int = 10,
+    probes: int = 5,
+    distractors: int = 2000,
+    *,
+    first: int = 0,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Photos:
+    """Synthetic people first .. first + people - 1 and their distractors.
+
+    Args:
+      people: P.
+      photos: N.
+      probes: M, at least 2.
+      distractors: G.
+      first: number of the first person; people of studies stay below `FIRST_DISTRACTOR`.
+      seed: of the synthetic world; the networks of the package were trained in world 0, on people
+        above a million.
+      progress: called with the pictures drawn and their total.
+    """
+    before = people * (photos + probes)
+
+    def draw(numbers: range, each: int, done: int) -> np.ndarray:
+        def advance(further: int, _: int) -> None:
+            if progress:
+                progress(done + further, before + distractors)
+
+        return synthetic.photos(numbers, each, seed, progress=advance)
+
+    own = draw(range(first, first + people), photos + probes, 0)
+    others = draw(range(FIRST_DISTRACTOR, FIRST_DISTRACTOR + distractors), 1, before)
+    return Photos(own[:, :photos], own[:, photos:], others[:, 0])
+
+
+def make_masks(
+    network: Recognizer,
+    settings: masks.Settings,
+    train: np.ndarray,
+    people_per_batch: int = 20,
+    progress: Progress | None = None,
+) -> np.ndarray:
+    """Masks f32[P,H,W,C] of people u8[P,N,H,W,C], computed in equal batches."""
+    compiled = masks.generator(network, settings)
+    size = min(people_per_batch, len(train))
+    made = []
+    for start in range(0, len(train), size):
+        ids = np.minimum(np.arange(start, start + size), len(train) - 1)
+        valid = np.ones((size, train.shape[1]), np.float32)
+        batch = masks.Batch(ids.astype(np.int32), train[ids], valid)
+        made.append(masks.generate(compiled, network.params, settings, batch)[0])
+        if progress:
+            progress(min(start + size, len(train)), len(train))
+    return np.concatenate(made)[: len(train)]
+
+
+def random_masks(people: int, size: int, epsilon: float = 8.0, seed: int = 0) -> np.ndarray:
+    """Masks f32[P,H,W,3] of random signs, epsilon strong: what no method should be weaker than."""
+    draw = np.random.default_rng((seed, people))
+    return epsilon * draw.choice(np.array([-1, 1], np.float32), (people, size, size, 3))
+
+
+class Features(NamedTuple):
+    """Unit features of the unmasked pictures of a study by one network.
+
+    Attributes:
+      probes: f32[P * M, D].
+      distractors: f32[G, D].
+    """
+
+    probes: np.ndarray
+    distractors: np.ndarray
+
+
+def clean_features(target: Recognizer, photos: Photos, cache: Path) -> Features:
+    """Features of probes and distractors, kept in the folder `cache` for the next time."""
+    extract = extractor(target)
+
+    def features(pictures: np.ndarray) -> np.ndarray:
+        key = {
+            "network": target.digest,
+            "preprocessing": target.spec.card(),
+            "pictures": hashlib.sha256(np.ascontiguousarray(pictures).data).hexdigest(),
+        }
+        shape = len(pictures), target.spec.embedding
+        return cached(cache, key, shape, lambda: extract(_batches(pictures)))
+
+    probes = photos.probes.reshape(-1, *photos.probes.shape[2:])
+    return Features(features(probes), features(photos.distractors))
+
+
+def masked_probes(photos: Photos, made: np.ndarray) -> np.ndarray:
+    """The probes with the masks f32[P,H,W,C] of their people, as stored: u8[P * M,H,W,C]."""
+    masked = apply_mask(photos.probes, made[:, None])
+    return masked.reshape(-1, *masked.shape[2:])
+
+
+def identify(
+    target: Recognizer, photos: Photos, clean: Features, made: Sequence[np.ndarray]
+) -> list[Ranks]:
+    """Ranks of the probes without masks, then with each set of masks f32[P,H,W,C]."""
+    extract = extractor(target)
+    counts = [photos.probes.shape[1]] * len(photos.probes)
+    found = [ranks(clean.probes, clean.probes, counts, clean.distractors)]
+    for own in made:
+        features = extract(_batches(masked_probes(photos, own)))
+        found.append(ranks(features, clean.probes, counts, clean.distractors))
+    return found
+
+
+def similarities(
+    target: Recognizer, clean: Features, masked: np.ndarray, probes_per_person: int
+) -> np.ndarray:
+    """Cosine similarity of each person's first probe with the second, clean, before and after the
+    first got its mask.
+
+    Args:
+      target: the network.
+      clean: of the study.
+      masked: u8[P,H,W,C], the first probe of each person with the mask.
+      probes_per_person: M.
+
+    Returns:
+      f64[P,2] in -1..1.
+    """
+    first, second = (clean.probes[k::probes_per_person].astype(np.float64) for k in (0, 1))
+    after = extractor(target)(_batches(masked)).astype(np.float64)
+    return np.stack([(first * second).sum(-1), (after * second).sum(-1)], 1)
+
+
+def _batches(pictures: np.ndarray) -> Sequence[np.ndarray]:
+    return [pictures[k : k + BATCH] for k in range(0, len(pictures), BATCH)]
+
+
+def device() -> str:
+    """The device in words, for tables."""
+    found = jax.devices()[0]
+    return f"{len(jax.devices())} x {found.device_kind}"
