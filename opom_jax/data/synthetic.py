@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from opom_jax.data.portrait.head import SIZE
-from opom_jax.data.portrait.paint import GRID
+from opom_jax.data.portrait.paint import GRID, MARKS
 from opom_jax.data.portrait.render import render
 
 CHUNK = 16  # faces rendered by one compiled call
@@ -25,49 +25,49 @@ CHUNK = 16  # faces rendered by one compiled call
 # name -> (low, high) of a uniform draw. Lengths are halves of the distance between the eyes, y
 # grows downwards from the eye line; shares are 0..1.
 IDENTITY: dict[str, tuple[float, float]] = {
-    "head_width": (2.02, 2.42),
+    "head_width": (1.95, 2.5),
     "head_depth": (2.3, 3.0),
-    "chin": (2.95, 3.5),
+    "chin": (2.9, 3.6),
     "crown": (-3.9, -3.3),
-    "jaw": (0.86, 1.18),
-    "temple": (0.97, 1.12),
-    "cheek": (-0.03, 0.06),
-    "chin_bump": (0.02, 0.3),
+    "jaw": (0.8, 1.22),
+    "temple": (0.95, 1.15),
+    "cheek": (-0.05, 0.09),
+    "chin_bump": (0.0, 0.4),
     "red": (-1.0, 1.0),
     "yellow": (-0.8, 0.8),
-    "uneven": (0.05, 0.12),
+    "uneven": (0.12, 0.22),
     "blush": (0.0, 0.8),
     "age": (0.0, 1.0),
-    "eye_y": (-0.1, 0.1),
-    "eye_spacing": (0.9, 1.1),
-    "eye_size": (0.36, 0.52),
-    "eye_open": (0.34, 0.62),
-    "eye_depth": (0.05, 0.35),
-    "slant": (-0.12, 0.2),
-    "iris": (0.15, 0.21),
+    "eye_y": (-0.12, 0.12),
+    "eye_spacing": (0.87, 1.13),
+    "eye_size": (0.34, 0.56),
+    "eye_open": (0.32, 0.66),
+    "eye_depth": (0.0, 0.45),
+    "slant": (-0.18, 0.26),
+    "iris": (0.14, 0.23),
     "lashes": (0.0, 1.0),
     "crease": (0.0, 1.0),
     "bags": (0.0, 1.0),
-    "brow_y": (0.45, 0.8),
-    "brow_in": (0.28, 0.52),
-    "brow_length": (0.9, 1.35),
-    "brow_thick": (0.07, 0.19),
-    "brow_arch": (0.0, 0.22),
-    "brow_tilt": (-0.2, 0.2),
-    "brow_dark": (0.45, 1.0),
-    "brow_ridge": (0.0, 0.3),
-    "cheekbone": (0.0, 0.35),
-    "nose_tip": (1.0, 1.42),
-    "nose_width": (0.34, 0.62),
-    "nose_height": (0.45, 0.95),
-    "bridge": (0.14, 0.3),
-    "mouth_y": (2.05, 2.42),
-    "mouth_width": (0.62, 0.95),
-    "upper_lip": (0.07, 0.2),
-    "lower_lip": (0.12, 0.3),
-    "lip_red": (0.25, 0.85),
+    "brow_y": (0.42, 0.9),
+    "brow_in": (0.22, 0.6),
+    "brow_length": (0.8, 1.45),
+    "brow_thick": (0.06, 0.22),
+    "brow_arch": (0.0, 0.3),
+    "brow_tilt": (-0.3, 0.3),
+    "brow_dark": (0.4, 1.0),
+    "brow_ridge": (0.0, 0.4),
+    "cheekbone": (-0.05, 0.45),
+    "nose_tip": (0.95, 1.5),
+    "nose_width": (0.32, 0.72),
+    "nose_height": (0.4, 1.05),
+    "bridge": (0.12, 0.36),
+    "mouth_y": (1.98, 2.5),
+    "mouth_width": (0.56, 1.05),
+    "upper_lip": (0.05, 0.24),
+    "lower_lip": (0.1, 0.36),
+    "lip_red": (0.1, 1.0),
     "bow": (0.0, 1.0),
-    "hairline": (-2.3, -1.5),
+    "hairline": (-2.5, -1.35),
     "receding": (-0.6, 0.6),
     "peak": (-0.1, 0.18),
     "round": (0.0, 1.0),
@@ -87,12 +87,12 @@ IDENTITY: dict[str, tuple[float, float]] = {
     "rim": (0.0, 1.0),
 } | {
     f"mark{k}_{name}": span
-    for k in range(4)
+    for k in range(MARKS)
     for name, span in {
         "x": (-1.7, 1.7),
         "y": (-1.6, 2.8),
-        "size": (0.05, 0.11),
-        "dark": (-1.0, 1.0),
+        "size": (0.06, 0.13),
+        "dark": (-0.7, 1.0),
     }.items()
 }
 PHOTO: dict[str, tuple[float, float]] = {
@@ -163,7 +163,7 @@ def identity(person: int, seed: int = 0) -> dict[str, np.ndarray]:
     for c, brown, light in zip("rgb", (0.36, 0.22, 0.12), (0.42, 0.58, 0.70), strict=True):
         i[f"iris_{c}"] = brown + blue * (light - brown)
     i["wears_glasses"] = float(chance() < 0.12)
-    i["complexion"] = draw.normal(size=_GRID)
+    i["complexion"] = draw.normal(size=(2, *_GRID))
     return _arrays(i)
 
 

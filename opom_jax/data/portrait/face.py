@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from opom_jax.data.portrait.head import Scalars, Surface, folded, mouth
 from opom_jax.data.portrait.paint import (
     GRID,
+    MARKS,
     blob,
     color,
     edge,
@@ -28,7 +29,7 @@ def face(i: Scalars, p: Scalars, s: Surface, hair):
     image = _beard(image, i, p, s, hair)
     image = _lips(image, i, p, s, skin)
     image = _nose(image, i, s, skin)
-    for k in range(4):
+    for k in range(MARKS):
         size = i[f"mark{k}_size"]
         mark = (
             1.6 * i[f"mark{k}_dark"] * blob(s.x, s.y, i[f"mark{k}_x"], i[f"mark{k}_y"], size, size)
@@ -40,7 +41,8 @@ def face(i: Scalars, p: Scalars, s: Surface, hair):
 def _complexion(i: Scalars, p: Scalars, s: Surface, skin):
     """Skin with its spots, blush, freckles, folds and lines."""
     x, y = (s.x + 2.4) * ((GRID - 1) / 4.8), (s.y + 3.0) * ((GRID - 1) / 6.4)
-    image = tinted(skin, jnp.exp(i["uneven"] * field(i["complexion"], x, y)))
+    light, red = (jnp.exp(i["uneven"] * field(i["complexion"][k], x, y)) for k in range(2))
+    image = tinted(skin, light) * jnp.stack([jnp.sqrt(red), jnp.ones_like(red), 1 / red])
     out, _ = folded(s)
     blush = 0.5 * i["blush"] * blob(out, s.y, 1.35, 1.15, 0.6, 0.5)
     image = mix(image, skin * jnp.array([1.12, 0.72, 0.70]), blush)

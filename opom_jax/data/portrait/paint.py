@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from opom_jax.data.portrait.head import Scalars
 
 GRID = 7  # side of the grids of complexion and background
+MARKS = 6  # moles and scars of a person, some of them too faint to see
 
 
 def edge(distance, softness=0.05):
