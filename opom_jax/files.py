@@ -5,6 +5,7 @@ A run's folder holds `config.json` (what the run is; another configuration is re
 """
 
 import fcntl
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -139,3 +140,14 @@ def append(path: Path, lines: Iterable[dict]) -> None:
     except OSError as error:
         reason = error.strerror or error
         raise InputError(f"{path} cannot be written ({reason}); make room.") from error
+
+
+def content_sha256(folder: Path) -> str:
+    """SHA-256 (hex) over the names, sizes and bytes of all files below a folder, or of a file."""
+    sha = hashlib.sha256()
+    below = [folder] if folder.is_file() else sorted(folder.rglob("*"))
+    for path in filter(Path.is_file, below):
+        content = path.read_bytes()
+        sha.update(f"{path.relative_to(folder).as_posix()}:{len(content)};".encode())
+        sha.update(content)
+    return sha.hexdigest()

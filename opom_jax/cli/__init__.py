@@ -16,6 +16,7 @@ from absl import flags as absl_flags
 from opom_jax.errors import InputError
 
 VERBS = {
+    "demo": "the whole system on what comes with the package, in minutes",
     "convert": "published weights -> a network folder that the other verbs read",
     "generate": "photos -> one mask per person",
     "evaluate": "masks -> protection rates against target networks (1:N identification)",

@@ -20,6 +20,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from flax import nnx
 
+from opom_jax import files
 from opom_jax.errors import InputError
 from opom_jax.networks import half as half_size
 from opom_jax.networks.registry import NETWORKS, Spec
@@ -174,7 +175,7 @@ def save(
             checkpointer = ocp.StandardCheckpointer()
             checkpointer.save((partial / "params").absolute(), dict(arrays))
             checkpointer.wait_until_finished()
-        card["params_sha256"] = _files_digest(_weights(partial))
+        card["params_sha256"] = files.content_sha256(_weights(partial))
         (partial / "card.json").write_text(json.dumps(card, indent=1) + "\n")
         os.rename(partial, folder)
     except Exception as error:  # a full disk is a ValueError of tensorstore
@@ -206,7 +207,7 @@ def load(folder: os.PathLike | str, precision: str = "float32") -> Recognizer:
         )
     weights = _weights(folder)
     try:
-        if card["params_sha256"] != _files_digest(weights):  # orbax would fill the screen
+        if card["params_sha256"] != files.content_sha256(weights):  # orbax would fill the screen
             raise ValueError("not the files of its card")
         if weights.name == half_size.FILE:
             arrays = half_size.read(weights, wanted)
@@ -272,17 +273,6 @@ def _abstract(network: str):
 @functools.cache
 def _abstract_of(spec: Spec):
     return nnx.split(nnx.eval_shape(lambda: spec.build(nnx.Rngs(0))))
-
-
-def _files_digest(folder: Path) -> str:
-    """SHA-256 (hex) over the names, sizes and bytes of all files below a folder, or of a file."""
-    sha = hashlib.sha256()
-    below = [folder] if folder.is_file() else sorted(folder.rglob("*"))
-    for path in filter(Path.is_file, below):
-        content = path.read_bytes()
-        sha.update(f"{path.relative_to(folder).as_posix()}:{len(content)};".encode())
-        sha.update(content)
-    return sha.hexdigest()
 
 
 def _first_line(error: Exception) -> str:

@@ -2,8 +2,10 @@
 
 checkpoints/<step>/state   every array of the TrainState
 checkpoints/<step>/record  the configuration of the run it belongs to
+checkpoints.json           {step: SHA-256 of its files}, so that damage is seen before it is read
 """
 
+import json
 from pathlib import Path
 
 import jax
@@ -29,13 +31,21 @@ class Checkpoints:
 
     def __init__(self, workdir: Path, record: dict):
         self.folder, self.record = workdir / "checkpoints", record
+        self._sums = workdir / "checkpoints.json"
         options = ocp.CheckpointManagerOptions(
             max_to_keep=KEPT,
             enable_async_checkpointing=False,  # the next step overwrites the arrays
             cleanup_tmp_directories=True,
         )
         try:
-            self._manager = ocp.CheckpointManager(self.folder.absolute(), options=options)
+            self._manager = ocp.CheckpointManager(
+                self.folder.absolute(),
+                options=options,
+                item_handlers={
+                    "state": ocp.StandardCheckpointHandler(),
+                    "record": ocp.JsonCheckpointHandler(),
+                },
+            )
         except (OSError, ValueError) as error:
             raise InputError(
                 f"{self.folder} cannot be used ({_reason(error)}); choose another --workdir."
@@ -62,6 +72,10 @@ class Checkpoints:
                 f"{self.folder / str(step)} cannot be written ({_reason(error)}); "
                 "make room, then the same command continues."
             ) from error
+        kept = self._digests() | {str(step): files.content_sha256(self.folder / str(step))}
+        there = {str(step) for step in self._manager.all_steps()}
+        with files.writing(self._sums) as path:
+            path.write_text(json.dumps({key: kept[key] for key in sorted(there & kept.keys())}))
 
     def restore(self, like: TrainState) -> TrainState:
         """The last state, bit for bit.
@@ -74,13 +88,20 @@ class Checkpoints:
         """
         step = self.latest()
         folder = self.folder / str(step)
+        wanted = _named(like)
         try:
+            digest = files.content_sha256(folder)
+            if self._digests().get(str(step), digest) != digest:
+                raise ValueError("not what was stored")
             record = self._manager.restore(
                 step, args=ocp.args.Composite(record=ocp.args.JsonRestore())
             )["record"]
             files.check_same(folder, record, self.record)
-            wanted = ocp.args.StandardRestore(_named(like))  # pyright: ignore[reportCallIssue]
-            found = self._manager.restore(step, args=ocp.args.Composite(state=wanted))["state"]
+            stored = self._manager.item_metadata(step)["state"]
+            if {k: v.shape for k, v in stored.items()} != {k: v.shape for k, v in wanted.items()}:
+                raise ValueError("other arrays than this run has")
+            args = ocp.args.StandardRestore(wanted)  # pyright: ignore[reportCallIssue]
+            found = self._manager.restore(step, args=ocp.args.Composite(state=args))["state"]
         except InputError:
             raise
         except Exception as error:  # orbax and tensorstore raise many kinds
@@ -88,7 +109,15 @@ class Checkpoints:
                 f"{folder} is damaged or of another network or head ({_reason(error)}); remove "
                 "it to go on from the one before, or use another --workdir."
             ) from error
-        return jax.tree.unflatten(jax.tree.structure(like), [found[key] for key in _named(like)])
+        return jax.tree.unflatten(jax.tree.structure(like), [found[key] for key in wanted])
+
+    def _digests(self) -> dict[str, str]:
+        """{step: SHA-256}; empty if the file is not there or damaged."""
+        try:
+            found = json.loads(self._sums.read_text())
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
 
 def _named(state: TrainState) -> dict[str, jax.Array]:

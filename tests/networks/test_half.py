@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
+from opom_jax import files
 from opom_jax.errors import InputError
 from opom_jax.networks import half, recognizer
 
@@ -72,7 +73,7 @@ def rewrite(folder, **changes):
         arrays[first if path == "first" else path] = change(arrays[first])
     np.savez(folder / half.FILE, **arrays)  # pyright: ignore
     card = json.loads((folder / "card.json").read_text())
-    card["params_sha256"] = recognizer._files_digest(folder / half.FILE)
+    card["params_sha256"] = files.content_sha256(folder / half.FILE)
     (folder / "card.json").write_text(json.dumps(card))
 
 
