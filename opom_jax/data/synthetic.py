@@ -6,6 +6,7 @@ person k is the same whatever else is asked for.
 """
 
 import io
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -96,13 +97,13 @@ IDENTITY: dict[str, tuple[float, float]] = {
     }.items()
 }
 PHOTO: dict[str, tuple[float, float]] = {
-    "light_x": (-1.2, 1.2),
+    "light_x": (-1.3, 1.3),
     "light_y": (-0.2, 1.0),
-    "directed": (0.35, 0.9),
+    "directed": (0.4, 0.95),
     "gloss": (0.0, 0.25),
-    "warm": (-0.7, 0.9),
-    "exposure": (0.95, 1.8),
-    "contrast": (0.85, 1.2),
+    "warm": (-0.9, 1.1),
+    "exposure": (0.8, 2.0),
+    "contrast": (0.8, 1.25),
     "saturation": (0.6, 1.2),
     "lids": (0.75, 1.15),
     "brows": (-0.3, 1.0),
@@ -116,8 +117,8 @@ PHOTO: dict[str, tuple[float, float]] = {
     "over_wide": (0.3, 1.0),
     "over_high": (0.8, 2.0),
     "over_angle": (-1.5, 1.5),
-    "blur": (0.2, 1.1),
-    "grain": (0.5, 5.0),
+    "blur": (0.2, 1.3),
+    "grain": (0.5, 8.0),
 } | {
     f"{name}_{c}": span
     for name, span in {
@@ -131,12 +132,12 @@ PHOTO: dict[str, tuple[float, float]] = {
     for c in "rgb"
 }
 _NORMAL = {  # name -> (deviation, limit) of a normal draw, clipped
-    "yaw": (0.28, 0.65),
-    "pitch": (0.14, 0.35),
-    "roll": (0.03, 0.08),
-    "zoom": (0.025, 0.06),
-    "shift_x": (0.9, 2.0),
-    "shift_y": (0.9, 2.0),
+    "yaw": (0.33, 0.75),
+    "pitch": (0.17, 0.4),
+    "roll": (0.035, 0.09),
+    "zoom": (0.03, 0.07),
+    "shift_x": (1.1, 2.5),
+    "shift_y": (1.1, 2.5),
 }
 _GRID = (GRID, GRID)
 
@@ -176,10 +177,10 @@ def appearance(person: int, photo: int, seed: int = 0, glasses: float = 0.0) -> 
     chance = draw.random
     p["smile"] = draw.beta(0.8, 1.2)
     p["mouth_open"] = draw.uniform(0.2, 1.0) if chance() < 0.45 else 0.0
-    p["shades"] = float(chance() < 0.015)
+    p["shades"] = float(chance() < 0.03)
     p["glasses"] = float(chance() < (0.9 if glasses else 0.03))
-    p["cap"] = float(chance() < 0.05)
-    p["over"] = float(chance() < 0.06)
+    p["cap"] = float(chance() < 0.07)
+    p["over"] = float(chance() < 0.1)
     p["lipstick"] = max(p["lipstick"], 0.0)
     p["background"] = draw.normal(0.5, 0.4, size=_GRID)
     return _arrays(p)
@@ -207,24 +208,31 @@ def photos(
     wanted = [(person, first + n) for person in people for n in range(per_person)]
     who = {person: identity(person, seed) for person in set(people)}
     found = np.empty((len(wanted), SIZE, SIZE, 3), np.uint8)
-    with ThreadPoolExecutor() as pool:
-        waiting = []
-        for start in range(0, len(wanted), CHUNK):
-            part = wanted[start : start + CHUNK]
-            padded = part + [part[-1]] * (CHUNK - len(part))
-            looks = [appearance(k, n, seed, float(who[k]["wears_glasses"])) for k, n in padded]
-            seeds = np.array([_noise_seed(seed, k, n) for k, n in padded], np.uint32)
-            rendered = _render()(_stack([who[k] for k, _ in padded]), _stack(looks), seeds)
-            pictures = np.asarray(rendered)[: len(part)]
-            stored = pool.map(_as_jpeg, pictures, [_quality(seed, k, n) for k, n in part])
-            waiting.append((start, stored))
-            while len(waiting) > 2 or (waiting and start + CHUNK >= len(wanted)):
-                begin, done = waiting.pop(0)
-                for k, picture in enumerate(done):
-                    found[begin + k] = picture
+
+    def draw(start: int) -> int:
+        part = wanted[start : start + CHUNK]
+        found[start : start + CHUNK] = _drawn(part, who, seed)
+        return len(part)
+
+    done = 0
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for more in pool.map(draw, range(0, len(wanted), CHUNK)):
+            done += more
             if progress:
-                progress(min(start + CHUNK, len(wanted)), len(wanted))
+                progress(done, len(wanted))
     return found.reshape(len(people), per_person, SIZE, SIZE, 3)
+
+
+def _drawn(part: Sequence[tuple[int, int]], who: dict[int, dict], seed: int) -> list[np.ndarray]:
+    """At most CHUNK photos (person, photo), rendered together and stored one by one."""
+    padded = [*part, *[part[-1]] * (CHUNK - len(part))]
+    looks = [appearance(k, n, seed, float(who[k]["wears_glasses"])) for k, n in padded]
+    seeds = np.array([_noise_seed(seed, k, n) for k, n in padded], np.uint32)
+    rendered = np.asarray(_render()(_stack([who[k] for k, _ in padded]), _stack(looks), seeds))
+    return [
+        _as_jpeg(picture, _quality(seed, k, n))
+        for picture, (k, n) in zip(rendered, part, strict=False)
+    ]
 
 
 @cache
@@ -250,7 +258,7 @@ def _noise_seed(seed: int, person: int, photo: int) -> int:
 
 
 def _quality(seed: int, person: int, photo: int) -> int:
-    return 60 + _noise_seed(seed, person, photo) % 39
+    return 50 + _noise_seed(seed, person, photo) % 49
 
 
 def _uniform(draw, table) -> dict[str, Any]:

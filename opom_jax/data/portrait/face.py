@@ -41,8 +41,8 @@ def face(i: Scalars, p: Scalars, s: Surface, hair):
 def _complexion(i: Scalars, p: Scalars, s: Surface, skin):
     """Skin with its spots, blush, freckles, folds and lines."""
     x, y = (s.x + 2.4) * ((GRID - 1) / 4.8), (s.y + 3.0) * ((GRID - 1) / 6.4)
-    light, red = (jnp.exp(i["uneven"] * field(i["complexion"][k], x, y)) for k in range(2))
-    image = tinted(skin, light) * jnp.stack([jnp.sqrt(red), jnp.ones_like(red), 1 / red])
+    light, red = (i["uneven"] * field(i["complexion"][k], x, y) for k in range(2))
+    image = skin[:, None, None] * jnp.exp(light[None] + tinted(jnp.array([0.5, 0.0, -1.0]), red))
     out, _ = folded(s)
     blush = 0.5 * i["blush"] * blob(out, s.y, 1.35, 1.15, 0.6, 0.5)
     image = mix(image, skin * jnp.array([1.12, 0.72, 0.70]), blush)

@@ -1,0 +1,42 @@
+"""The networks that come with the package, each from its own people and seed.
+
+    python run.py train --config=configs/zoo.py:surrogate_arcface --workdir=runs/surrogate_arcface
+
+Names: those of `NETWORKS` below. Trained on synthetic people that no study sees (numbers above a
+million; studies use those below). Each takes about TIME on two CPU cores; the accuracy to expect is
+on the card of the network in `opom_jax/zoo/NAME/card.json`.
+"""
+
+import ml_collections
+
+from opom_jax.cli.train import get_config as defaults
+
+# name -> (network, head); the place in the table is the seed and chooses the people
+NETWORKS = {
+    "surrogate_softmax": ("ir_small", "softmax"),
+    "surrogate_cosface": ("ir_small", "cosface"),
+    "surrogate_arcface": ("ir_small", "arcface"),
+    "target_arcface": ("ir_small", "arcface"),
+    "target_cosface": ("ir_small", "cosface"),
+    "target_sface": ("ir_small", "sface"),
+    "target_mobilenet": ("mobilenet_small", "softmax"),
+    "target_senet": ("se_resnet_small", "softmax"),
+    "target_inception_resnet": ("inception_resnet_small", "softmax"),
+}
+SETTINGS = {"cosface": (32.0, 0.2), "arcface": (32.0, 0.3)}  # scale and margin, for few people
+FIRST, APART = 1_000_000, 10_000  # number of the first person; between two networks
+
+
+def get_config(name: str) -> ml_collections.ConfigDict:
+    """The config of one network of the package."""
+    place = list(NETWORKS).index(name)
+    config = defaults()
+    config.network, config.head = NETWORKS[name]
+    config.seed = place + 1
+    config.half = True
+    config.optimizer, config.learning_rate, config.warmup = "adamw", 2e-3, 100
+    config.steps, config.augment = 2500, 0.2
+    config.scale, config.margin = SETTINGS.get(config.head, (0.0, -1.0))
+    config.data.synthetic.people, config.data.synthetic.photos = 3000, 10
+    config.data.synthetic.first = FIRST + place * APART
+    return config
