@@ -5,7 +5,7 @@ people are synthetic and the networks those of the package, so a study needs not
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ import numpy as np
 from opom_jax.data import synthetic
 from opom_jax.evaluation.features import BATCH, cached, extractor
 from opom_jax.evaluation.identification import Ranks, ranks
+from opom_jax.evaluation.table import Table
 from opom_jax.masks import generate as masks
 from opom_jax.masks.apply import apply_mask
 from opom_jax.networks.recognizer import Recognizer
@@ -38,7 +39,10 @@ METHODS = {
 }
 FIRST_DISTRACTOR = 100_000  # people of studies are below, those of training above a million
 
+NOISE = ("-", "random noise")  # the row of masks that no network made
+
 Progress = Callable[[int, int], None]
+Made = dict[tuple[str, str], np.ndarray]  # (surrogate, method) -> masks f32[P,H,W,3]
 
 
 class Photos(NamedTuple):
@@ -118,6 +122,30 @@ def random_masks(people: int, size: int, epsilon: float = 8.0, seed: int = 0) ->
     return epsilon * draw.choice(np.array([-1, 1], np.float32), (people, size, size, 3))
 
 
+def every_mask(
+    surrogates: Mapping[str, Recognizer],
+    photos: Photos,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Made:
+    """Random noise, then the masks of every surrogate and method at the paper's settings.
+
+    Args:
+      surrogates: by the names of the table.
+      photos: of the study.
+      seed: of the random start.
+      progress: called with the sets of masks made and their total.
+    """
+    made: Made = {NOISE: random_masks(len(photos.train), photos.train.shape[2], seed=seed)}
+    for surrogate, network in surrogates.items():
+        for name, method in METHODS.items():
+            settings = masks.Settings(method=method, seed=seed)
+            made[surrogate, name] = make_masks(network, settings, photos.train)
+            if progress:
+                progress(len(made) - 1, len(surrogates) * len(METHODS))
+    return made
+
+
 class Features(NamedTuple):
     """Unit features of the unmasked pictures of a study by one network.
 
@@ -164,6 +192,40 @@ def identify(
         features = extract(_batches(masked_probes(photos, own)))
         found.append(ranks(features, clean.probes, counts, clean.distractors))
     return found
+
+
+def protection(
+    targets: Mapping[str, Recognizer],
+    photos: Photos,
+    made: Made,
+    cache: Path,
+    progress: Progress | None = None,
+) -> tuple[Table, np.ndarray]:
+    """Protection rates of every set of masks against every target.
+
+    Args:
+      targets: by the names of the table; none of them made masks.
+      photos: of the study.
+      made: sets of masks.
+      cache: as in `clean_features`.
+      progress: called with the targets done and their total.
+
+    Returns:
+      (the table, Top-1 protection of each person in percent, mean over targets: f64[rows,P]).
+    """
+    rates, none, people, tests = [], [], [], 0
+    for target in targets.values():
+        clean = clean_features(target, photos, cache)
+        first, *found = identify(target, photos, clean, list(made.values()))
+        none.append(first.protection())
+        rates.append([of.protection() for of in found])
+        counts = np.stack([of.per_person() for of in found])
+        people.append(100 - 100 * counts[..., 1] / counts[..., 0])
+        tests = len(first.rank)
+        if progress:
+            progress(len(none), len(targets))
+    table = Table(tuple(made), tuple(targets), np.stack(rates, 1), np.stack(none), tests)
+    return table, np.mean(people, 0)
 
 
 def similarities(

@@ -1,0 +1,125 @@
+"""demo [--workdir=FOLDER] [--people=N] [--seed=N]
+
+The whole system on what comes with the package, offline, in minutes: synthetic people, one mask
+each from ten photos, five methods, three surrogates, and six black-box targets that try to find the
+masked people among strangers. Writes report.html (open it in a browser), table.md, table.csv and
+results.json.
+"""
+
+import json
+import os
+import platform
+import time
+from pathlib import Path
+
+import jax
+from absl import flags as absl_flags
+
+import opom_jax
+from opom_jax import laboratory
+from opom_jax.cli import cache_folder
+from opom_jax.cli.progress import Progress
+from opom_jax.errors import InputError
+from opom_jax.evaluation import html
+from opom_jax.evaluation.quality import psnr, ssim
+from opom_jax.evaluation.table import Table, as_dict, csv, markdown
+from opom_jax.files import writing
+from opom_jax.networks import recognizer
+from opom_jax.networks.recognizer import Recognizer
+
+PROBES, DISTRACTORS = 5, 2000
+SHOWN = 4  # people in the report
+BEST = "OPOM-ConvexHull"
+
+
+def define(flags: absl_flags.FlagValues, argv: list[str]) -> list[str]:
+    """Defines and parses the verb's flags; returns the arguments that are none."""
+    absl_flags.DEFINE_string(
+        "workdir", "opom-demo", "Folder for report and tables.", flag_values=flags
+    )
+    absl_flags.DEFINE_integer(
+        "people", 20, "Synthetic people to protect.", 1, 200, flag_values=flags
+    )
+    absl_flags.DEFINE_integer(
+        "seed", 0, "Of the masks' random start.", 0, 2**32 - 1, flag_values=flags
+    )
+    return flags(argv)[1:]
+
+
+def run(flags: absl_flags.FlagValues) -> None:
+    """Draws people, makes masks, evaluates them, writes the report."""
+    began, workdir = time.monotonic(), Path(flags.workdir)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{workdir} cannot be made ({error.strerror or error}); choose another --workdir."
+        ) from error
+    if not os.access(workdir, os.W_OK):
+        raise InputError(f"{workdir} cannot be written; choose another --workdir.")
+    surrogates = {name: recognizer.load(folder) for name, folder in laboratory.SURROGATES.items()}
+    targets = {name: recognizer.load(folder) for name, folder in laboratory.TARGETS.items()}
+    photos = laboratory.synthetic_photos(
+        flags.people,
+        probes=PROBES,
+        distractors=DISTRACTORS,
+        progress=Progress("drawing people", "photos"),
+    )
+    made = laboratory.every_mask(surrogates, photos, flags.seed, Progress("making masks", "sets"))
+    cache = cache_folder() / "features"
+    reported = Progress("evaluating", "targets")
+    table, _ = laboratory.protection(targets, photos, made, cache, reported)
+    examples = _examples(targets, photos, made, cache)
+    seconds = time.monotonic() - began
+    facts = _facts(flags.people, seconds)
+    _write(workdir, table, examples, facts)
+    print(markdown(table))
+    print(f"report: {workdir / 'report.html'}")
+
+
+def _examples(
+    targets: dict[str, Recognizer], photos: laboratory.Photos, made: laboratory.Made, cache: Path
+) -> list[html.Example]:
+    """The first people with masks of the best method, made with the last surrogate."""
+    surrogate, method = [row for row in made if row[1] == BEST][-1]
+    masks = made[surrogate, method]
+    masked = laboratory.masked_probes(photos, masks)[::PROBES]
+    similar = {}
+    for name, target in targets.items():
+        clean = laboratory.clean_features(target, photos, cache)
+        similar[name] = laboratory.similarities(target, clean, masked, PROBES)
+    return [
+        html.Example(
+            name=f"Person {k + 1}",
+            surrogate=surrogate,
+            method=method,
+            original=photos.probes[k, 0],
+            mask=masks[k],
+            protected=masked[k],
+            psnr=float(psnr(photos.probes[k, 0], masked[k])),
+            ssim=float(ssim(photos.probes[k, 0], masked[k])),
+            similarity={t: (float(s[k, 0]), float(s[k, 1])) for t, s in similar.items()},
+        )
+        for k in range(min(SHOWN, len(masks)))
+    ]
+
+
+def _facts(people: int, seconds: float) -> list[tuple[str, str]]:
+    return [
+        ("People", f"{people} synthetic people, never seen by any of the networks in training"),
+        ("Photos", f"10 make each mask, {PROBES} others test it, against {DISTRACTORS} strangers"),
+        ("Masks", "largest change of a pixel 8 of 255, 16 steps of 1 (the paper's settings)"),
+        ("Device", f"{laboratory.device()}, {os.cpu_count()} CPU cores, {platform.system()}"),
+        ("Versions", f"opom-jax {opom_jax.__version__}, jax {jax.__version__}, float32"),
+        ("Time", f"{seconds:.0f} s, start to end"),
+    ]
+
+
+def _write(workdir: Path, table: Table, examples: list, facts: list[tuple[str, str]]) -> None:
+    with writing(workdir / "results.json") as path:
+        path.write_text(json.dumps(as_dict(table) | {"facts": dict(facts)}, indent=1) + "\n")
+    with writing(workdir / "table.md") as path:
+        path.write_text(markdown(table) + "\n")
+    csv(table, workdir / "table.csv")
+    title = "Privacy masks at work"
+    html.write(workdir / "report.html", title, table, examples, facts, DISTRACTORS)
