@@ -35,8 +35,8 @@ def get_config(name: str) -> ml_collections.ConfigDict:
     config.seed = place + 1
     config.half = True
     config.optimizer, config.learning_rate, config.warmup = "adamw", 2e-3, 100
-    config.steps, config.augment = 2500, 0.2
+    config.steps, config.augment = 3500, 0.2
     config.scale, config.margin = SETTINGS.get(config.head, (0.0, -1.0))
-    config.data.synthetic.people, config.data.synthetic.photos = 3000, 10
+    config.data.synthetic.people, config.data.synthetic.photos = 3500, 9
     config.data.synthetic.first = FIRST + place * APART
     return config

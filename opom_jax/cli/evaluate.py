@@ -106,9 +106,11 @@ def _targets(config) -> list[Recognizer]:
         raise InputError("config.targets is missing; name folders of converted networks.")
     targets = [recognizer.load(folder, config.precision) for folder in folders]
     names = [target.name for target in targets]
-    twice = sorted({name for name in names if names.count(name) > 1} | ({"mean"} & set(names)))
+    twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise InputError(f"config.targets names {twice[0]!r} twice or badly; rename a folder.")
+        raise InputError(f"config.targets names {twice[0]!r} twice; rename or remove one folder.")
+    if "mean" in names:
+        raise InputError("A folder of config.targets is called 'mean', as the mean is; rename it.")
     return targets
 
 

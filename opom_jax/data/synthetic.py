@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from opom_jax.data.portrait.head import SIZE
-from opom_jax.data.portrait.paint import GRID, MARKS
+from opom_jax.data.portrait.paint import BACKGROUND, COMPLEXION, MARKS
 from opom_jax.data.portrait.render import render
 
 CHUNK = 16  # faces rendered by one compiled call
@@ -99,11 +99,11 @@ IDENTITY: dict[str, tuple[float, float]] = {
 PHOTO: dict[str, tuple[float, float]] = {
     "light_x": (-1.3, 1.3),
     "light_y": (-0.2, 1.0),
-    "directed": (0.4, 0.95),
+    "directed": (0.4, 0.92),
     "gloss": (0.0, 0.25),
-    "warm": (-0.9, 1.1),
-    "exposure": (0.8, 2.0),
-    "contrast": (0.8, 1.25),
+    "warm": (-0.8, 1.0),
+    "exposure": (0.85, 1.9),
+    "contrast": (0.82, 1.22),
     "saturation": (0.6, 1.2),
     "lids": (0.75, 1.15),
     "brows": (-0.3, 1.0),
@@ -117,8 +117,8 @@ PHOTO: dict[str, tuple[float, float]] = {
     "over_wide": (0.3, 1.0),
     "over_high": (0.8, 2.0),
     "over_angle": (-1.5, 1.5),
-    "blur": (0.2, 1.3),
-    "grain": (0.5, 8.0),
+    "blur": (0.2, 1.2),
+    "grain": (0.5, 7.0),
 } | {
     f"{name}_{c}": span
     for name, span in {
@@ -132,14 +132,13 @@ PHOTO: dict[str, tuple[float, float]] = {
     for c in "rgb"
 }
 _NORMAL = {  # name -> (deviation, limit) of a normal draw, clipped
-    "yaw": (0.33, 0.75),
-    "pitch": (0.17, 0.4),
-    "roll": (0.035, 0.09),
-    "zoom": (0.03, 0.07),
-    "shift_x": (1.1, 2.5),
-    "shift_y": (1.1, 2.5),
+    "yaw": (0.31, 0.7),
+    "pitch": (0.155, 0.38),
+    "roll": (0.033, 0.085),
+    "zoom": (0.028, 0.065),
+    "shift_x": (1.0, 2.2),
+    "shift_y": (1.0, 2.2),
 }
-_GRID = (GRID, GRID)
 
 
 def identity(person: int, seed: int = 0) -> dict[str, np.ndarray]:
@@ -164,7 +163,7 @@ def identity(person: int, seed: int = 0) -> dict[str, np.ndarray]:
     for c, brown, light in zip("rgb", (0.36, 0.22, 0.12), (0.42, 0.58, 0.70), strict=True):
         i[f"iris_{c}"] = brown + blue * (light - brown)
     i["wears_glasses"] = float(chance() < 0.12)
-    i["complexion"] = draw.normal(size=(2, *_GRID))
+    i["complexion"] = draw.normal(size=(2, COMPLEXION, COMPLEXION))
     return _arrays(i)
 
 
@@ -180,9 +179,9 @@ def appearance(person: int, photo: int, seed: int = 0, glasses: float = 0.0) -> 
     p["shades"] = float(chance() < 0.03)
     p["glasses"] = float(chance() < (0.9 if glasses else 0.03))
     p["cap"] = float(chance() < 0.07)
-    p["over"] = float(chance() < 0.1)
+    p["over"] = float(chance() < 0.08)
     p["lipstick"] = max(p["lipstick"], 0.0)
-    p["background"] = draw.normal(0.5, 0.4, size=_GRID)
+    p["background"] = draw.normal(0.5, 0.4, size=(BACKGROUND, BACKGROUND))
     return _arrays(p)
 
 

@@ -4,7 +4,6 @@ import jax.numpy as jnp
 
 from opom_jax.data.portrait.head import SIZE, Scalars, Surface, axes, folded, profile, smooth
 from opom_jax.data.portrait.paint import (
-    GRID,
     edge,
     ellipse,
     field,
@@ -20,7 +19,7 @@ from opom_jax.data.portrait.paint import (
 
 def background(p: Scalars):
     """Two colours, mixed by a smooth field: f32[3,H,W]."""
-    rows, columns = jnp.mgrid[:SIZE, :SIZE].astype(jnp.float32) * ((GRID - 1) / (SIZE - 1))
+    rows, columns = jnp.mgrid[:SIZE, :SIZE].astype(jnp.float32) / (SIZE - 1)
     mixed = jnp.clip(field(p["background"], columns, rows), 0, 1)
     first, second = (_pale(rgb(p, name), 0.65) for name in ("back", "behind"))
     return first[:, None, None] + tinted(second - first, mixed)

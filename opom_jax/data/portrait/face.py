@@ -7,7 +7,6 @@ import jax.numpy as jnp
 
 from opom_jax.data.portrait.head import Scalars, Surface, folded, mouth
 from opom_jax.data.portrait.paint import (
-    GRID,
     MARKS,
     blob,
     color,
@@ -40,7 +39,7 @@ def face(i: Scalars, p: Scalars, s: Surface, hair):
 
 def _complexion(i: Scalars, p: Scalars, s: Surface, skin):
     """Skin with its spots, blush, freckles, folds and lines."""
-    x, y = (s.x + 2.4) * ((GRID - 1) / 4.8), (s.y + 3.0) * ((GRID - 1) / 6.4)
+    x, y = (s.x + 2.4) / 4.8, (s.y + 3.0) / 6.4
     light, red = (i["uneven"] * field(i["complexion"][k], x, y) for k in range(2))
     image = skin[:, None, None] * jnp.exp(light[None] + tinted(jnp.array([0.5, 0.0, -1.0]), red))
     out, _ = folded(s)

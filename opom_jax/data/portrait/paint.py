@@ -8,8 +8,8 @@ import jax.numpy as jnp
 
 from opom_jax.data.portrait.head import Scalars
 
-GRID = 7  # side of the grids of complexion and background
-MARKS = 6  # moles and scars of a person, some of them too faint to see
+COMPLEXION, BACKGROUND = 11, 7  # sides of the grids of a person's skin and of what is behind
+MARKS = 8  # moles and scars of a person, some of them too faint to see
 
 
 def edge(distance, softness=0.05):
@@ -65,10 +65,11 @@ def rgb(values: Scalars, name: str):
 
 
 def field(grid, x, y):
-    """Bilinear values of a grid f32[GRID,GRID] at x, y in 0..GRID-1: products of hat functions."""
-    nodes = jnp.arange(GRID, dtype=jnp.float32)[:, None, None]
-    wx = jnp.maximum(1 - jnp.abs(jnp.clip(x, 0, GRID - 1)[None] - nodes), 0)
-    wy = jnp.maximum(1 - jnp.abs(jnp.clip(y, 0, GRID - 1)[None] - nodes), 0)
+    """Bilinear values of a grid f32[G,G] at x, y in 0..1: products of hat functions."""
+    last = len(grid) - 1
+    nodes = jnp.arange(last + 1, dtype=jnp.float32)[:, None, None]
+    wx = jnp.maximum(1 - jnp.abs(jnp.clip(last * x, 0, last)[None] - nodes), 0)
+    wy = jnp.maximum(1 - jnp.abs(jnp.clip(last * y, 0, last)[None] - nodes), 0)
     return (jnp.tensordot(grid, wx, 1) * wy).sum(0)
 
 
