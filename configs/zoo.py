@@ -1,10 +1,11 @@
-"""The networks that come with the package, each from its own people and seed.
+"""The networks that are to come with the package, each from its own people and seed.
 
     python run.py train --config=configs/zoo.py:surrogate_arcface --workdir=runs/surrogate_arcface
 
 Names: those of `NETWORKS` below. Trained on synthetic people that no study sees (numbers above a
-million; studies use those below). Each takes about TIME on two CPU cores; the accuracy to expect is
-on the card of the network in `opom_jax/zoo/NAME/card.json`.
+million; studies use those below). surrogate_arcface took about 13 minutes on two CPU cores and
+finds 96.4 % of unseen people among 2,000 others at once; 97 % is wanted, so the settings may still
+change.
 """
 
 import ml_collections

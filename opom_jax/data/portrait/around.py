@@ -1,5 +1,6 @@
 """What is around a face: background, neck, clothes, ears, hair, glasses, things in front."""
 
+import jax
 import jax.numpy as jnp
 
 from opom_jax.data.portrait.head import SIZE, Scalars, Surface, axes, folded, profile, smooth
@@ -17,7 +18,7 @@ from opom_jax.data.portrait.paint import (
 )
 
 
-def background(p: Scalars):
+def background(p: Scalars) -> jax.Array:
     """Two colours, mixed by a smooth field: f32[3,H,W]."""
     rows, columns = jnp.mgrid[:SIZE, :SIZE].astype(jnp.float32) / (SIZE - 1)
     mixed = jnp.clip(field(p["background"], columns, rows), 0, 1)
@@ -25,7 +26,7 @@ def background(p: Scalars):
     return first[:, None, None] + tinted(second - first, mixed)
 
 
-def behind(image, i: Scalars, p: Scalars, s: Surface, rotation, hair):
+def behind(image, i: Scalars, p: Scalars, s: Surface, rotation, hair) -> jax.Array:
     """Hair around the head, neck, clothes and ears over the background."""
     skin = skin_color(i)
     turn = 0.6 * rotation[0, 2]
@@ -69,7 +70,7 @@ def _ears(image, i: Scalars, s: Surface, rotation, skin):
     return image
 
 
-def hairline(i: Scalars, p: Scalars, s: Surface):
+def hairline(i: Scalars, p: Scalars, s: Surface) -> jax.Array:
     """Signed distance into the hair on the head: f32[H,W]."""
     x = s.x - 0.5 * i["parting"]
     front = i["hairline"] + 0.35 * i["receding"] * (jnp.abs(x) - 0.9)
@@ -81,7 +82,7 @@ def hairline(i: Scalars, p: Scalars, s: Surface):
     return jnp.maximum(front - s.y, jnp.minimum(side, bottom - s.y))
 
 
-def accessories(image, i: Scalars, p: Scalars, s: Surface):
+def accessories(image, i: Scalars, p: Scalars, s: Surface) -> jax.Array:
     """Glasses, a cap, something in front of the face."""
     image = _glasses(image, i, p, s)
     cap = -1.75 - 0.12 * s.sx**2 + 0.25 * p["cap_low"] - s.sy

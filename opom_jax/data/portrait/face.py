@@ -3,6 +3,7 @@
 What comes twice is painted once on the face folded at its middle: `out` counts outwards.
 """
 
+import jax
 import jax.numpy as jnp
 
 from opom_jax.data.portrait.head import Scalars, Surface, folded, mouth
@@ -21,7 +22,7 @@ from opom_jax.data.portrait.paint import (
 )
 
 
-def face(i: Scalars, p: Scalars, s: Surface, hair):
+def face(i: Scalars, p: Scalars, s: Surface, hair) -> jax.Array:
     """The face without light: f32[3,H,W]."""
     skin = skin_color(i)
     image = _complexion(i, p, s, skin)

@@ -47,24 +47,25 @@ class Surface(NamedTuple):
     ty: jax.Array
 
 
-def smooth(x, low, high):
+def smooth(x, low, high) -> jax.Array:
+    """0 below low, 1 above high, a cubic between."""
     t = jnp.clip((x - low) / (high - low), 0, 1)
     return t * t * (3 - 2 * t)
 
 
-def rotation_of(yaw, pitch):
+def rotation_of(yaw, pitch) -> jax.Array:
     """f32[3,3], head to camera: yaw about y, then pitch about x, in radians."""
     cy, sy, cp, sp = jnp.cos(yaw), jnp.sin(yaw), jnp.cos(pitch), jnp.sin(pitch)
     return jnp.array([[cy, 0.0, sy], [sp * sy, cp, -sp * cy], [-cp * sy, sp, cp * cy]])
 
 
-def axes(i: Scalars):
+def axes(i: Scalars) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Radii and height of the centre of the ellipsoid."""
     half = (i["chin"] - i["crown"]) / 2
     return i["head_width"], half, i["head_depth"], i["chin"] - half
 
 
-def profile(i: Scalars, y):
+def profile(i: Scalars, y) -> jax.Array:
     """Width factor of the head at height y (from the centre of the picture plane)."""
     jaw = 1 + (i["jaw"] - 1) * smooth(y, 0.9, i["chin"] - 0.3)
     temple = 1 + (i["temple"] - 1) * smooth(-y, 0.3, 2.0)
@@ -79,7 +80,7 @@ def _project(i: Scalars, rotation, x, y, height):
     return q[0] * profile(i, q[1] + middle), q[1] + middle
 
 
-def mouth(i: Scalars, p: Scalars):
+def mouth(i: Scalars, p: Scalars) -> tuple[jax.Array, jax.Array]:
     """Half width and height of the corners of the mouth."""
     return i["mouth_width"] * (1 + 0.28 * p["smile"]), i["mouth_y"] - 0.16 * p["smile"]
 
@@ -99,7 +100,7 @@ def landmarks(i: Scalars, p: Scalars, rotation) -> jax.Array:
     return jnp.stack([x + 1j * y for x, y in projected])
 
 
-def alignment(i: Scalars, p: Scalars, rotation):
+def alignment(i: Scalars, p: Scalars, rotation) -> tuple[jax.Array, jax.Array]:
     """The similarity transform (complex factor, offset) from picture plane to pixels.
 
     It brings the landmarks nearest to the template, as face pipelines do, and then misses a little,
@@ -184,7 +185,7 @@ def _normals(i: Scalars, p: Scalars, s: Surface):
     return nx / length, ny / length, nz / length
 
 
-def shade(i: Scalars, p: Scalars, s: Surface, rotation):
+def shade(i: Scalars, p: Scalars, s: Surface, rotation) -> tuple[jax.Array, jax.Array]:
     """Diffuse light and highlights: two f32[H,W]."""
     normal = _normals(i, p, s)
     cosine = jnp.cos(p["light_y"])
