@@ -40,9 +40,9 @@ import numpy as np  # noqa: E402
 from benchmarks import recipe  # noqa: E402
 from converters.convert import translate  # noqa: E402
 from opom_jax.masks import generate  # noqa: E402
-from opom_jax.masks.objectives import NEAREST, Scene, normalize  # noqa: E402
+from opom_jax.masks.objectives import NEAREST, Scene  # noqa: E402
 from opom_jax.masks.update import State, init, update  # noqa: E402
-from opom_jax.networks.recognizer import Recognizer, recognizer  # noqa: E402
+from opom_jax.networks.recognizer import Recognizer, normalize, recognizer  # noqa: E402
 
 METHODS = {0: "fi_uap", 2: "fi_uap_plus", 7: "class_center", 8: "affine_hull", 9: "convex_hull"}
 GOLDENS = Path(__file__).resolve().parents[2] / "shared" / "goldens"

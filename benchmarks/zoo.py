@@ -19,16 +19,18 @@ import numpy as np  # noqa: E402
 from absl import app, flags  # noqa: E402
 
 from opom_jax import laboratory  # noqa: E402
+from opom_jax.cli.generate import use_precision  # noqa: E402
 from opom_jax.cli.progress import Progress  # noqa: E402
 from opom_jax.evaluation.table import markdown  # noqa: E402
 from opom_jax.networks import recognizer  # noqa: E402
 
-PEOPLE = flags.DEFINE_integer("people", 100, "Synthetic people.", 2)
+PEOPLE = flags.DEFINE_integer("people", 100, "Synthetic people.", 2, 10_000)
 SEEDS = flags.DEFINE_integer("seeds", 3, "Random starts.", 1)
-FIRST = flags.DEFINE_integer("first", 0, "Number of the first person.", 0)
+FIRST = flags.DEFINE_integer("first", 0, "Number of the first person.", 0, 90_000)
 
 
 def main(_) -> None:
+    use_precision("float32")
     photos = laboratory.synthetic_photos(
         PEOPLE.value, first=FIRST.value, progress=Progress("drawing people", "photos")
     )
@@ -51,11 +53,9 @@ def main(_) -> None:
         base = rows.index((surrogate, "FI-UAP")) if (surrogate, method) != laboratory.NOISE else k
         apart = everyone[k] - everyone[base]
         error = apart.std(ddof=1) / len(apart) ** 0.5
+        above = "-" if base == k else f"{apart.mean():+.2f} ± {error:.2f}"
         seeds = ", ".join(f"{people[k].mean():.1f}" for people in found)
-        print(
-            f"| {surrogate} | {method} | {everyone[k].mean():.1f} ({seeds}) "
-            f"| {apart.mean():+.2f} ± {error:.2f} |"
-        )
+        print(f"| {surrogate} | {method} | {everyone[k].mean():.1f} ({seeds}) | {above} |")
 
 
 if __name__ == "__main__":

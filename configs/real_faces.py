@@ -1,13 +1,15 @@
 """OPOM on the shared real faces: 56 people of LFW, 2,400 distractors, small public recognisers.
 
     export OPOM_REAL_DATA=/path/to/real
+    python run.py convert --network=mobilefacenet_xiaoccer --out=nets/xiaoccer \\
+        --weights=$OPOM_REAL_DATA/weights/mobilefacenet_xiaoccer/068.ckpt
     python run.py generate --config=configs/real_faces.py --workdir=runs/xiaoccer \\
         --config.surrogate=nets/xiaoccer
     python run.py evaluate --config=configs/real_faces.py --workdir=runs/xiaoccer \\
         --config.targets=nets/bubbliiiing,nets/foamliu,nets/lh377k
 
-Two minutes for the masks on two CPU cores. docs/results.md has the rates of every method beside the
-published code's.
+The targets are converted in the same way. Two minutes for the masks on two CPU cores.
+docs/results.md has the rates of every method beside the published code's.
 """
 
 import os

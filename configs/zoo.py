@@ -24,7 +24,7 @@ NETWORKS = {
     "target_senet": ("se_resnet_small", "softmax"),
     "target_inception_resnet": ("inception_resnet_small", "softmax"),
 }
-SETTINGS = {"cosface": (32.0, 0.2), "arcface": (32.0, 0.3)}  # scale and margin, for few people
+SETTINGS = {"cosface": (64.0, 0.07), "arcface": (64.0, 0.1)}  # scale and margin, for few people
 FIRST, APART = 1_000_000, 10_000  # number of the first person; between two networks
 
 
@@ -35,9 +35,9 @@ def get_config(name: str) -> ml_collections.ConfigDict:
     config.network, config.head = NETWORKS[name]
     config.seed = place + 1
     config.half = True
-    config.optimizer, config.learning_rate, config.warmup = "adamw", 2e-3, 100
-    config.steps, config.augment = 3500, 0.2
+    config.optimizer, config.learning_rate, config.warmup = "muon", 0.03, 100
+    config.steps, config.augment = 1500, 0.0
     config.scale, config.margin = SETTINGS.get(config.head, (0.0, -1.0))
-    config.data.synthetic.people, config.data.synthetic.photos = 3500, 9
+    config.data.synthetic.people, config.data.synthetic.photos = 5500, 9
     config.data.synthetic.first = FIRST + place * APART
     return config

@@ -37,9 +37,10 @@ METHODS = {
     "OPOM-ClassCenter": "class_center",
     "OPOM-ConvexHull": "convex_hull",
 }
-FIRST_DISTRACTOR = 100_000  # people of studies are below, those of training above a million
+# People of studies come before the distractors, those whom networks were trained on after them.
+FIRST_DISTRACTOR, FIRST_KNOWN = 100_000, 1_000_000
 
-NOISE = ("-", "random noise")  # the row of masks that no network made
+NOISE = ("no network", "random noise")  # the row of masks that no network made
 
 Progress = Callable[[int, int], None]
 Made = dict[tuple[str, str], np.ndarray]  # (surrogate, method) -> masks f32[P,H,W,3]
@@ -76,11 +77,16 @@ def synthetic_photos(
       photos: N.
       probes: M, at least 2.
       distractors: G.
-      first: number of the first person; people of studies stay below `FIRST_DISTRACTOR`.
+      first: number of the first person; P more of them stay within `FIRST_DISTRACTOR`.
       seed: of the synthetic world; the networks of the package were trained in world 0, on people
         above a million.
       progress: called with the pictures drawn and their total.
+
+    Raises:
+      ValueError: people who would be their own distractors, or distractors that networks know.
     """
+    if first + people > FIRST_DISTRACTOR or FIRST_DISTRACTOR + distractors > FIRST_KNOWN:
+        raise ValueError("people of a study, distractors and people of training must be apart")
     before = people * (photos + probes)
 
     def draw(numbers: range, each: int, done: int) -> np.ndarray:
@@ -102,7 +108,7 @@ def make_masks(
     people_per_batch: int = 20,
     progress: Progress | None = None,
 ) -> np.ndarray:
-    """Masks f32[P,H,W,C] of people u8[P,N,H,W,C], computed in equal batches."""
+    """Masks f32[P,H,W,C] of people u8[P,N,H,W,C], computed in equal batches of at least one."""
     compiled = masks.generator(network, settings)
     size = min(people_per_batch, len(train))
     made = []
@@ -166,6 +172,8 @@ def clean_features(target: Recognizer, photos: Photos, cache: Path) -> Features:
         key = {
             "network": target.digest,
             "preprocessing": target.spec.card(),
+            "types": sorted({str(array.dtype) for array in jax.tree.leaves(target.params)}),
+            "products": jax.config.jax_default_matmul_precision,
             "pictures": hashlib.sha256(np.ascontiguousarray(pictures).data).hexdigest(),
         }
         shape = len(pictures), target.spec.embedding

@@ -5,6 +5,7 @@ import pytest
 from flax import nnx
 
 from opom_jax import laboratory
+from opom_jax.evaluation.features import extractor
 from opom_jax.masks.generate import Settings
 from opom_jax.networks.layers import Conv, FlatDense, PReLU
 from opom_jax.networks.recognizer import abstract_params, recognizer
@@ -67,6 +68,18 @@ def test_a_mask_moves_the_features_away(network, photos, tmp_path):
     assert (np.abs(similar[:, 1] - similar[:, 0]) > 1e-4).all()
 
 
+def test_masks_push_their_own_photos_farther_than_noise(network, photos, tmp_path):
+    seen = laboratory.Photos(photos.train, photos.train, photos.distractors)
+    clean = laboratory.clean_features(network, seen, tmp_path).probes
+    made = laboratory.make_masks(network, Settings(method="fi_uap"), photos.train)
+    noise = laboratory.random_masks(PEOPLE, SIZE)
+    similar = [
+        (clean * extractor(network)([laboratory.masked_probes(seen, masks)])).sum(1).mean()
+        for masks in (made, noise, -made)
+    ]
+    assert similar[0] < similar[1] - 0.01 and similar[0] < similar[2] - 0.01
+
+
 def test_zero_masks_leave_ranks_as_they_are(network, photos, tmp_path):
     clean = laboratory.clean_features(network, photos, tmp_path)
     assert clean.probes.shape == (PEOPLE * PROBES, 8) and clean.distractors.shape[0] == DISTRACTORS
@@ -78,7 +91,7 @@ def test_zero_masks_leave_ranks_as_they_are(network, photos, tmp_path):
 
 def test_features_are_kept(network, photos, tmp_path, monkeypatch):
     first = laboratory.clean_features(network, photos, tmp_path)
-    assert len(list(tmp_path.glob("*.npy"))) == 2
+    assert len(list(tmp_path.glob("*.npz"))) == 2
     monkeypatch.setattr(laboratory, "extractor", lambda network: pytest.fail)
     again = laboratory.clean_features(network, photos, tmp_path)
     np.testing.assert_array_equal(again.probes, first.probes)

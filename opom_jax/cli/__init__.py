@@ -1,4 +1,5 @@
-"""The command line: one verb a file, each with `define(flags, argv)` and `run(flags)`.
+"""The command line: one verb a file, each with `define(flags, argv)` and `run(flags)`, and
+`RESUMES = True` if the same command goes on where an interruption stopped it.
 
 A verb's module is imported only when it is called. Whatever is wrong with the input ends in one
 sentence on standard error and exit code 2, before anything is computed.
@@ -52,7 +53,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"opom-jax {verb}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"opom-jax {verb}: interrupted; the same command continues.", file=sys.stderr)
+        again = "continues" if getattr(module, "RESUMES", False) else "starts anew"
+        print(f"opom-jax {verb}: interrupted; the same command {again}.", file=sys.stderr)
         return 1
     return 0
 

@@ -18,6 +18,7 @@ from ml_collections import config_flags
 
 from opom_jax.data import people
 from opom_jax.errors import InputError
+from opom_jax.files import unusable
 from opom_jax.masks.generate import Settings
 from opom_jax.networks.recognizer import PRECISIONS
 
@@ -157,10 +158,15 @@ def require(key: str, value: Any, ok: bool, wanted: str) -> None:
 
 
 def workdir(flags: absl_flags.FlagValues) -> Path:
-    """The folder of --workdir; InputError if it was not given."""
+    """The folder of --workdir; InputError if it was not given or cannot be looked at."""
     if not flags.workdir:
         raise InputError("--workdir is missing; name the folder for the results.")
-    return Path(flags.workdir)
+    folder = Path(flags.workdir)
+    try:
+        folder.exists()
+    except OSError as error:
+        raise unusable(folder, error) from error
+    return folder
 
 
 def load_people(data: ml_collections.ConfigDict) -> list[people.Person]:

@@ -18,18 +18,34 @@ from absl import flags as absl_flags
 import opom_jax
 from opom_jax import laboratory
 from opom_jax.cli import cache_folder
+from opom_jax.cli.config import workdir
+from opom_jax.cli.generate import use_precision
 from opom_jax.cli.progress import Progress
 from opom_jax.errors import InputError
 from opom_jax.evaluation import html
 from opom_jax.evaluation.quality import psnr, ssim
 from opom_jax.evaluation.table import Table, as_dict, csv, markdown
-from opom_jax.files import writing
+from opom_jax.files import held, writing
 from opom_jax.networks import recognizer
 from opom_jax.networks.recognizer import Recognizer
 
 PROBES, DISTRACTORS = 5, 2000
 SHOWN = 4  # people in the report
 BEST = "OPOM-ConvexHull"
+WORDS = (
+    (
+        "Networks",
+        "Face recognisers. Those of the same name (ArcFace, CosFace) were trained with the same "
+        "loss, each from its own start and on its own people.",
+    ),
+    ("FI-UAP, FI-UAP+", "The mask pushes each photo away from itself; from all photos."),
+    (
+        "OPOM",
+        "It pushes each photo away from all that the person may look like: the affine hull, the "
+        "centre or the convex hull of the photos' features (Zhong & Deng, TPAMI 2022).",
+    ),
+    ("PSNR, SSIM", "How close the masked photo is to the original; equal ones have ∞ dB and 1."),
+)
 
 
 def define(flags: absl_flags.FlagValues, argv: list[str]) -> list[str]:
@@ -48,33 +64,33 @@ def define(flags: absl_flags.FlagValues, argv: list[str]) -> list[str]:
 
 def run(flags: absl_flags.FlagValues) -> None:
     """Draws people, makes masks, evaluates them, writes the report."""
-    began, workdir = time.monotonic(), Path(flags.workdir)
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"{workdir} cannot be made ({error.strerror or error}); choose another --workdir."
-        ) from error
-    if not os.access(workdir, os.W_OK):
-        raise InputError(f"{workdir} cannot be written; choose another --workdir.")
+    folder = workdir(flags)
+    use_precision("float32")
+    with held(folder):
+        if not os.access(folder, os.W_OK):
+            raise InputError(f"{folder} cannot be written; choose another --workdir.")
+        _run(folder, flags.people, flags.seed)
+
+
+def _run(folder: Path, people: int, seed: int) -> None:
+    began = time.monotonic()
     surrogates = {name: recognizer.load(folder) for name, folder in laboratory.SURROGATES.items()}
     targets = {name: recognizer.load(folder) for name, folder in laboratory.TARGETS.items()}
     photos = laboratory.synthetic_photos(
-        flags.people,
+        people,
         probes=PROBES,
         distractors=DISTRACTORS,
         progress=Progress("drawing people", "photos"),
     )
-    made = laboratory.every_mask(surrogates, photos, flags.seed, Progress("making masks", "sets"))
+    made = laboratory.every_mask(surrogates, photos, seed, Progress("making masks", "sets"))
     cache = cache_folder() / "features"
     reported = Progress("evaluating", "targets")
     table, _ = laboratory.protection(targets, photos, made, cache, reported)
     examples = _examples(targets, photos, made, cache)
     seconds = time.monotonic() - began
-    facts = _facts(flags.people, seconds)
-    _write(workdir, table, examples, facts)
+    _write(folder, table, examples, _facts(people, seconds))
     print(markdown(table))
-    print(f"report: {workdir / 'report.html'}")
+    print(f"report: {folder / 'report.html'}")
 
 
 def _examples(
@@ -108,18 +124,18 @@ def _facts(people: int, seconds: float) -> list[tuple[str, str]]:
     return [
         ("People", f"{people} synthetic people, never seen by any of the networks in training"),
         ("Photos", f"10 make each mask, {PROBES} others test it, against {DISTRACTORS} strangers"),
-        ("Masks", "largest change of a pixel 8 of 255, 16 steps of 1 (the paper's settings)"),
+        ("Masks", "largest change of a value 8 of 255, 16 steps of 1 of 255, as in the paper"),
         ("Device", f"{laboratory.device()}, {os.cpu_count()} CPU cores, {platform.system()}"),
         ("Versions", f"opom-jax {opom_jax.__version__}, jax {jax.__version__}, float32"),
         ("Time", f"{seconds:.0f} s, start to end"),
     ]
 
 
-def _write(workdir: Path, table: Table, examples: list, facts: list[tuple[str, str]]) -> None:
-    with writing(workdir / "results.json") as path:
+def _write(folder: Path, table: Table, examples: list, facts: list[tuple[str, str]]) -> None:
+    with writing(folder / "results.json") as path:
         path.write_text(json.dumps(as_dict(table) | {"facts": dict(facts)}, indent=1) + "\n")
-    with writing(workdir / "table.md") as path:
+    with writing(folder / "table.md") as path:
         path.write_text(markdown(table) + "\n")
-    csv(table, workdir / "table.csv")
+    csv(table, folder / "table.csv")
     title = "Privacy masks at work"
-    html.write(workdir / "report.html", title, table, examples, facts, DISTRACTORS)
+    html.write(folder / "report.html", title, table, examples, facts, WORDS, DISTRACTORS)

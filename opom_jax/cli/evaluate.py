@@ -30,6 +30,7 @@ from opom_jax.masks.store import mask_path, read_mask
 from opom_jax.networks import recognizer
 from opom_jax.networks.recognizer import Recognizer
 
+RESUMES = True
 MEANINGFUL = 25.0  # percent of Top-1 protection without masks above which a table says little
 
 

@@ -22,6 +22,7 @@ from opom_jax.masks import generate as masks
 from opom_jax.masks.store import Store
 from opom_jax.networks import recognizer
 
+RESUMES = True
 CPU_MEMORY_GIB = 2.0
 FREE_SHARE = 0.6  # of an accelerator's free memory
 GIB = 2**30

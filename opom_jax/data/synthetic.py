@@ -26,49 +26,49 @@ CHUNK = 16  # faces rendered by one compiled call
 # name -> (low, high) of a uniform draw. Lengths are halves of the distance between the eyes, y
 # grows downwards from the eye line; shares are 0..1.
 IDENTITY: dict[str, tuple[float, float]] = {
-    "head_width": (1.95, 2.5),
+    "head_width": (1.9, 2.55),
     "head_depth": (2.3, 3.0),
-    "chin": (2.9, 3.6),
+    "chin": (2.85, 3.65),
     "crown": (-3.9, -3.3),
-    "jaw": (0.8, 1.22),
+    "jaw": (0.76, 1.26),
     "temple": (0.95, 1.15),
     "cheek": (-0.05, 0.09),
     "chin_bump": (0.0, 0.4),
-    "red": (-1.0, 1.0),
-    "yellow": (-0.8, 0.8),
-    "uneven": (0.12, 0.22),
+    "red": (-1.2, 1.2),
+    "yellow": (-1.0, 1.0),
+    "uneven": (0.17, 0.27),
     "blush": (0.0, 0.8),
     "age": (0.0, 1.0),
-    "eye_y": (-0.12, 0.12),
-    "eye_spacing": (0.87, 1.13),
-    "eye_size": (0.34, 0.56),
-    "eye_open": (0.32, 0.66),
+    "eye_y": (-0.15, 0.15),
+    "eye_spacing": (0.84, 1.16),
+    "eye_size": (0.31, 0.58),
+    "eye_open": (0.28, 0.7),
     "eye_depth": (0.0, 0.45),
-    "slant": (-0.18, 0.26),
-    "iris": (0.14, 0.23),
+    "slant": (-0.24, 0.32),
+    "iris": (0.13, 0.24),
     "lashes": (0.0, 1.0),
     "crease": (0.0, 1.0),
     "bags": (0.0, 1.0),
-    "brow_y": (0.42, 0.9),
-    "brow_in": (0.22, 0.6),
-    "brow_length": (0.8, 1.45),
-    "brow_thick": (0.06, 0.22),
-    "brow_arch": (0.0, 0.3),
-    "brow_tilt": (-0.3, 0.3),
+    "brow_y": (0.4, 0.96),
+    "brow_in": (0.18, 0.64),
+    "brow_length": (0.72, 1.5),
+    "brow_thick": (0.05, 0.25),
+    "brow_arch": (-0.04, 0.36),
+    "brow_tilt": (-0.38, 0.38),
     "brow_dark": (0.4, 1.0),
     "brow_ridge": (0.0, 0.4),
     "cheekbone": (-0.05, 0.45),
-    "nose_tip": (0.95, 1.5),
-    "nose_width": (0.32, 0.72),
+    "nose_tip": (0.9, 1.52),
+    "nose_width": (0.29, 0.78),
     "nose_height": (0.4, 1.05),
     "bridge": (0.12, 0.36),
-    "mouth_y": (1.98, 2.5),
-    "mouth_width": (0.56, 1.05),
-    "upper_lip": (0.05, 0.24),
-    "lower_lip": (0.1, 0.36),
+    "mouth_y": (1.94, 2.54),
+    "mouth_width": (0.5, 1.12),
+    "upper_lip": (0.04, 0.27),
+    "lower_lip": (0.08, 0.4),
     "lip_red": (0.1, 1.0),
     "bow": (0.0, 1.0),
-    "hairline": (-2.5, -1.35),
+    "hairline": (-2.55, -1.25),
     "receding": (-0.6, 0.6),
     "peak": (-0.1, 0.18),
     "round": (0.0, 1.0),
@@ -92,17 +92,19 @@ IDENTITY: dict[str, tuple[float, float]] = {
     for name, span in {
         "x": (-1.7, 1.7),
         "y": (-1.6, 2.8),
-        "size": (0.06, 0.13),
-        "dark": (-0.7, 1.0),
+        "size": (0.07, 0.14),
+        "dark": (-0.5, 1.0),
     }.items()
 }
 PHOTO: dict[str, tuple[float, float]] = {
+    "yaw": (-0.43, 0.43),
+    "pitch": (-0.24, 0.24),
     "light_x": (-1.3, 1.3),
     "light_y": (-0.2, 1.0),
-    "directed": (0.4, 0.92),
+    "directed": (0.5, 0.93),
     "gloss": (0.0, 0.25),
     "warm": (-0.8, 1.0),
-    "exposure": (0.85, 1.9),
+    "exposure": (0.9, 1.75),
     "contrast": (0.82, 1.22),
     "saturation": (0.6, 1.2),
     "lids": (0.75, 1.15),
@@ -117,8 +119,8 @@ PHOTO: dict[str, tuple[float, float]] = {
     "over_wide": (0.3, 1.0),
     "over_high": (0.8, 2.0),
     "over_angle": (-1.5, 1.5),
-    "blur": (0.2, 1.2),
-    "grain": (0.5, 7.0),
+    "blur": (0.6, 1.2),
+    "grain": (3.0, 8.0),
 } | {
     f"{name}_{c}": span
     for name, span in {
@@ -132,8 +134,6 @@ PHOTO: dict[str, tuple[float, float]] = {
     for c in "rgb"
 }
 _NORMAL = {  # name -> (deviation, limit) of a normal draw, clipped
-    "yaw": (0.31, 0.7),
-    "pitch": (0.155, 0.38),
     "roll": (0.033, 0.085),
     "zoom": (0.028, 0.065),
     "shift_x": (1.0, 2.2),
@@ -142,7 +142,15 @@ _NORMAL = {  # name -> (deviation, limit) of a normal draw, clipped
 
 
 def identity(person: int, seed: int = 0) -> dict[str, np.ndarray]:
-    """The parameters of one person: `IDENTITY`, and those that hang together (sex, age, hair)."""
+    """The parameters of one person: `IDENTITY`, and those that hang together (sex, age, hair).
+
+    Args:
+      person: number from 0, without limit.
+      seed: of the world of people, from 0.
+
+    Returns:
+      {name: f32[]}, and the grids of the skin, "complexion" f32[2,COMPLEXION,COMPLEXION].
+    """
     draw = np.random.default_rng((seed, 0, person))
     i = _uniform(draw, IDENTITY)
     male, chance = draw.random() < 0.55, draw.random
@@ -168,7 +176,16 @@ def identity(person: int, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 def appearance(person: int, photo: int, seed: int = 0, glasses: float = 0.0) -> dict:
-    """The parameters of one photo of a person; `glasses` is 1 for people who wear them."""
+    """The parameters of one photo of a person.
+
+    Args:
+      person, photo: numbers from 0, without limit.
+      seed: of the world of people, from 0.
+      glasses: "wears_glasses" of the person, 0 or 1.
+
+    Returns:
+      {name: f32[]}, and what is behind, "background" f32[BACKGROUND,BACKGROUND].
+    """
     draw = np.random.default_rng((seed, 1, person, photo))
     p = _uniform(draw, PHOTO)
     for name, (deviation, limit) in _NORMAL.items():
@@ -176,10 +193,10 @@ def appearance(person: int, photo: int, seed: int = 0, glasses: float = 0.0) -> 
     chance = draw.random
     p["smile"] = draw.beta(0.8, 1.2)
     p["mouth_open"] = draw.uniform(0.2, 1.0) if chance() < 0.45 else 0.0
-    p["shades"] = float(chance() < 0.03)
-    p["glasses"] = float(chance() < (0.9 if glasses else 0.03))
-    p["cap"] = float(chance() < 0.07)
-    p["over"] = float(chance() < 0.08)
+    p["shades"] = float(chance() < 0.015)
+    p["glasses"] = float(chance() < (0.95 if glasses else 0.02))
+    p["cap"] = float(chance() < 0.04)
+    p["over"] = float(chance() < 0.04)
     p["lipstick"] = max(p["lipstick"], 0.0)
     p["background"] = draw.normal(0.5, 0.4, size=(BACKGROUND, BACKGROUND))
     return _arrays(p)

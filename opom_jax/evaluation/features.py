@@ -6,20 +6,20 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from zipfile import BadZipFile
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from opom_jax.masks.objectives import normalize
-from opom_jax.networks.recognizer import Recognizer
+from opom_jax.networks.recognizer import Recognizer, normalize
 
 BATCH = 64  # images of one compiled call
 
 
 def extractor(network: Recognizer) -> Callable[[Iterable[np.ndarray]], np.ndarray]:
-    """Compiles a network into a function from batches u8[b,H,W,3], b <= BATCH, to unit features
-    f32[B,D] of all of them in order."""
+    """Compiles a network into a function from batches u8[b,H,W,3], 1 <= b <= BATCH, to features
+    f32[B,D] of unit length of all of them in order."""
     embed = _unit(network.embed)
 
     def extract(batches: Iterable[np.ndarray]) -> np.ndarray:
@@ -47,19 +47,20 @@ def cached(
     A file that is damaged or cannot be written costs the computation, never the result.
     """
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-    path = folder / f"{name}.npy"
+    path = folder / f"{name}.npz"
     try:
-        features = np.load(path, allow_pickle=False)
+        with np.load(path, allow_pickle=False) as stored:
+            features = stored["features"]
         if features.shape == shape and features.dtype == np.float32:
             return features
-    except (OSError, ValueError, EOFError):
-        pass  # absent or damaged: computed below
+    except (OSError, ValueError, EOFError, KeyError, BadZipFile):
+        pass  # absent or damaged (a .npz has checksums): computed below
     features = compute()
     partial = path.with_suffix(".partial")
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with open(partial, "wb") as file:
-            np.save(file, features)
+            np.savez(file, features=features)
         partial.replace(path)
     except OSError:
         with contextlib.suppress(OSError):

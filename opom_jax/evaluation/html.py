@@ -46,6 +46,7 @@ def write(
     table: Table,
     examples: Sequence[Example],
     facts: Iterable[tuple[str, object]],
+    words: Iterable[tuple[str, object]] = (),
     strangers: int | None = None,
 ) -> None:
     """Writes the page, whole or not at all.
@@ -56,6 +57,7 @@ def write(
       table: at least one row; the page says that no target took part in making a mask.
       examples: may be none.
       facts: (label, value), listed at the end.
+      words: (word, what it means), listed before them.
       strangers: distractors in the gallery, if one number holds for the whole table.
 
     Raises:
@@ -69,10 +71,16 @@ def write(
         examples=_examples(examples),
         bars=_bars(table),
         table=_numbers(table),
-        facts="".join(_pair(escape(str(label)), escape(str(value))) for label, value in facts),
+        facts=_list("How this was made", facts),
+        words=_list("What the words mean", words),
     )
     with writing(path) as partial:
         partial.write_bytes(page.encode("utf-8", "replace"))  # names of folders may be no Unicode
+
+
+def _list(title: str, pairs: Iterable[tuple[str, object]]) -> str:
+    found = "".join(_pair(escape(str(label)), escape(str(value))) for label, value in pairs)
+    return f'<section><h2>{title}</h2><dl class="facts">{found}</dl></section>' if found else ""
 
 
 def _pair(label: str, value: str) -> str:
@@ -218,5 +226,6 @@ search; thin marks: each of them.</p><div class="blocks">{bars}</div></section>
 searches. Top&#8209;1: the person is not found first; Top&#8209;5: not among the first five.
 Bold: the best method of a surrogate.</p><div class="scroll" role="region"
 aria-label="All protection rates" tabindex="0"><table>{table}</table></div></section>
-<section><h2>How this was made</h2><dl class="facts">{facts}</dl></section></main></body></html>
+{words}
+{facts}</main></body></html>
 """

@@ -90,7 +90,7 @@ def _cells(rates: np.ndarray, bold: np.ndarray | None = None) -> list[str]:
 
 def _plain(name: str) -> str:
     """A name that cannot break a table: one line, Markdown's signs escaped."""
-    return re.sub(r"([\\`*<>|\[\]])", r"\\\1", " ".join(name.split()))
+    return re.sub(r"([\\`*_~<>|\[\]])", r"\\\1", " ".join(name.split()))
 
 
 def as_dict(table: Table) -> dict:

@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from opom_jax.errors import InputError
-from opom_jax.masks.objectives import METHODS, Scene, normalize, objective
+from opom_jax.masks.objectives import METHODS, Scene, objective
 from opom_jax.masks.update import FORMS, Rule, State, init, update
-from opom_jax.networks.recognizer import Params, Recognizer
+from opom_jax.networks.recognizer import Params, Recognizer, normalize
 
 STARTS = ("published", "person")
 

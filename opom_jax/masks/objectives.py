@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from opom_jax.masks import subspaces
 
-NORM_FLOOR = 1e-12  # as torch's normalize; also keeps the norm's gradient finite at zero distance
+NORM_FLOOR = 1e-12  # keeps the gradient of a distance finite where it is zero
 
 
 class Scene(NamedTuple):
@@ -35,12 +35,6 @@ class Scene(NamedTuple):
     warm: jax.Array
     lower: jax.Array
     upper: jax.Array
-
-
-def normalize(features: jax.Array) -> jax.Array:
-    """Unit length along the last axis, f32[...,D]."""
-    norm = jnp.sqrt(jnp.sum(features**2, -1, keepdims=True))
-    return features / jnp.maximum(norm, NORM_FLOOR)
 
 
 def _convex_hull(scene: Scene) -> jax.Array:

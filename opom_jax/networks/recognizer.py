@@ -26,6 +26,7 @@ from opom_jax.networks import half as half_size
 from opom_jax.networks.registry import NETWORKS, Spec
 
 PRECISIONS = ("float32", "bfloat16")
+NORM_FLOOR = 1e-12  # as torch's normalize
 ZOO = Path(__file__).resolve().parents[1] / "zoo"
 Params = Any  # nnx.State of a network: every leaf an array
 
@@ -105,6 +106,12 @@ def _embed_of(spec: Spec) -> Callable[[Params, jax.Array], jax.Array]:
         return embedding.astype(jnp.float32)
 
     return embed
+
+
+def normalize(features: jax.Array) -> jax.Array:
+    """Features f32[...,D] at unit length, zero where they are zero (as torch's `normalize`)."""
+    norm = jnp.sqrt(jnp.sum(features**2, -1, keepdims=True))
+    return features / jnp.maximum(norm, NORM_FLOOR)
 
 
 def cast(params: Params, precision: str) -> Params:

@@ -20,8 +20,8 @@ def augment(image: np.ndarray, rng: np.random.Generator, strength: float) -> np.
 
     Args:
       image: u8[H,W,3]; not changed.
-      rng: where all chance comes from; every call draws the same number of values.
-      strength: scales all changes, 0 (the photo itself) to 1.
+      rng: where all chance comes from; every call at a strength above 0 draws as many values.
+      strength: scales all changes but the flip, 0 (the photo itself) to 1.
 
     Returns:
       u8[H,W,3], flipped, shifted and zoomed, of other brightness and contrast, sometimes blurred,

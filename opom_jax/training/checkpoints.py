@@ -52,6 +52,7 @@ class Checkpoints:
             ) from error
 
     def close(self) -> None:
+        """Frees what orbax holds; the checkpoints stay."""
         self._manager.close()
 
     def latest(self) -> int:
@@ -65,6 +66,7 @@ class Checkpoints:
             state=ocp.args.StandardSave(_named(state)),  # pyright: ignore[reportCallIssue]
             record=ocp.args.JsonSave(self.record),  # pyright: ignore[reportCallIssue]
         )
+        self._keep_digests({})  # an interruption must not leave the digest of an earlier try
         try:
             self._manager.save(step, args=items, force=True)
         except Exception as error:  # a full disk is a ValueError of tensorstore
@@ -72,7 +74,11 @@ class Checkpoints:
                 f"{self.folder / str(step)} cannot be written ({_reason(error)}); "
                 "make room, then the same command continues."
             ) from error
-        kept = self._digests() | {str(step): files.content_sha256(self.folder / str(step))}
+        self._keep_digests({str(step): files.content_sha256(self.folder / str(step))})
+
+    def _keep_digests(self, more: dict[str, str]) -> None:
+        """Of the checkpoints that are there, and no others."""
+        kept = self._digests() | more
         there = {str(step) for step in self._manager.all_steps()}
         with files.writing(self._sums) as path:
             path.write_text(json.dumps({key: kept[key] for key in sorted(there & kept.keys())}))

@@ -19,6 +19,7 @@ import jax
 import numpy as np
 
 from opom_jax import files
+from opom_jax.errors import InputError
 from opom_jax.networks import recognizer
 from opom_jax.training import data
 from opom_jax.training.checkpoints import Checkpoints
@@ -68,14 +69,32 @@ def train(
     settings.check_batch(len(given.train), len(devices))
     record = {"settings": dataclasses.asdict(settings), "data": given.record}
     with files.held(workdir):
-        files.begin(workdir, record)
         if (workdir / "network").exists():
-            return workdir / "network"
+            return _finished(workdir / "network", record)
+        files.begin(workdir, record)
         with closing(Checkpoints(workdir, record)) as checkpoints:
             run = _Run(workdir, settings, given, trainer(settings, given.people, devices))
             state = run.finish(checkpoints, often, report)
         final = run.evaluate(state)
         return _save(workdir, settings, given, state, final, often.half)
+
+
+def check_settings(workdir: Path, settings: Settings) -> None:
+    """Raises InputError if the folder is of a run with other settings; before photos are read."""
+    path = workdir / "config.json"
+    if path.exists():
+        stored = files.read_config(workdir).get("settings")
+        files.check_same(path, {"settings": stored}, {"settings": dataclasses.asdict(settings)})
+
+
+def _finished(folder: Path, record: dict) -> Path:
+    """The network of this very run; InputError if it is another one."""
+    source = recognizer.read_card(folder)["source"]
+    if not isinstance(source, dict) or "verification" not in source:
+        raise InputError(f"{folder} is a network that was not trained here; use another --workdir.")
+    stored = {"settings": source.get("trained"), "data": source.get("data")}
+    files.check_same(folder / "card.json", stored, record)
+    return folder
 
 
 class _Run:

@@ -19,9 +19,12 @@ class Meter:
         self.restart()
 
     def restart(self) -> None:
-        self.total, self.steps, self.timed, self.start = 0.0, 0, 0, None
+        """Forgets all steps: what follows is summed and timed anew."""
+        self.total, self.steps, self.start = 0.0, 0, None
 
     def add(self, step: int, metrics: Metrics) -> None:
+        """Takes the step that was just sent to the devices; InputError if the one before it broke
+        the weights."""
         self.settle()
         self.waiting = step, metrics
         if self.start is None:  # the first step compiles, so it is not timed

@@ -8,7 +8,7 @@ from opom_jax.networks.recognizer import PRECISIONS
 from opom_jax.networks.registry import NETWORKS
 from opom_jax.training.heads import HEADS
 
-OPTIMIZERS = ("sgd", "adamw")
+OPTIMIZERS = ("sgd", "adamw", "muon")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,8 +24,9 @@ class Settings:
       batch: B, photos a step.
       learning_rate: the highest.
       warmup: steps in which it grows from zero to that.
-      optimizer: "sgd" (momentum 0.9) or "adamw".
-      weight_decay: of kernels and class weights, not of norms, biases and slopes.
+      optimizer: "sgd" (momentum 0.9), "adamw" or "muon".
+      weight_decay: of kernels and class weights, not of norms, biases and slopes; with muon of
+        dense kernels alone.
       clip: longest gradient over all weights; longer ones are shortened to it.
       augment: strength of the random changes of photos, 0 to 1.
       seed: of weights, order and augmentation.
@@ -59,7 +60,7 @@ class Settings:
             ("steps", 1 <= self.steps <= 10**9, "at least 1 and at most 1000000000"),
             ("batch", 2 <= self.batch <= 10**6, "at least 2 and at most 1000000"),
             ("learning_rate", 0 < self.learning_rate < math.inf, "above 0 and finite"),
-            ("warmup", 0 <= self.warmup <= self.steps, "between 0 and config.steps"),
+            ("warmup", 0 <= self.warmup < self.steps, "at least 0 and less than config.steps"),
             ("weight_decay", 0 <= self.weight_decay < math.inf, "0 or more and finite"),
             ("clip", 0 < self.clip < math.inf, "above 0 and finite"),
             ("augment", 0 <= self.augment <= 1, "between 0 and 1"),

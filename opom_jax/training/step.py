@@ -14,6 +14,7 @@ import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from optax.contrib import MuonDimensionNumbers, muon
 
 from opom_jax.networks import recognizer
 from opom_jax.networks.registry import NETWORKS
@@ -22,6 +23,7 @@ from opom_jax.training.settings import Settings
 
 Devices = Sequence[Any]  # some of jax.local_devices()
 MOMENTUM = 0.9
+MUON_ADAM = 0.2  # learning rate of what Muon leaves to Adam, as a share of its own
 HEAD_SPREAD = 0.01  # of the first class weights
 
 
@@ -85,13 +87,25 @@ def learning_rate(settings: Settings) -> Callable[[Any], Any]:
 
 
 def optimizer(settings: Settings) -> optax.GradientTransformation:
-    """Clipping, then SGD with momentum (decay added to the gradient, as torch does) or AdamW."""
+    """Clipping, then SGD with momentum (decay added to the gradient, as torch does), AdamW or Muon.
+
+    Muon (Jordan et al., 2024) moves every dense kernel by the nearest orthogonal matrix of its
+    momentum; class weights, depthwise kernels and vectors are left to Adam.
+    """
     rate = learning_rate(settings)
     clip = optax.clip_by_global_norm(settings.clip)
     if settings.optimizer == "adamw":
         return optax.chain(
             clip, optax.adamw(rate, weight_decay=settings.weight_decay, mask=_decays)
         )
+    if settings.optimizer == "muon":
+        rule = muon(
+            rate,
+            weight_decay=settings.weight_decay,
+            adam_learning_rate=lambda step: MUON_ADAM * rate(step),
+            muon_weight_dimension_numbers=_matrices,
+        )
+        return optax.chain(clip, rule)
     decay = optax.add_decayed_weights(settings.weight_decay, mask=_decays)
     return optax.chain(clip, decay, optax.sgd(rate, momentum=MOMENTUM))
 
@@ -161,3 +175,14 @@ def _graph(model: nnx.Module, mode: Callable[[], None]) -> nnx.GraphDef:
 def _decays(weights) -> Any:
     """Whether each array is a kernel or class weights, and no norm, bias or slope."""
     return jax.tree.map(lambda array: array.ndim > 1, weights)
+
+
+def _matrices(weights) -> Any:
+    """How Muon reads each array as a matrix (inputs, outputs); None where it is to leave it."""
+    params, _ = weights
+
+    def shape(kernel):
+        inputs = tuple(range(kernel.ndim - 1))
+        return MuonDimensionNumbers(inputs, kernel.ndim - 1) if kernel.ndim in (2, 4) else None
+
+    return jax.tree.map(shape, params), None

@@ -110,7 +110,8 @@ def test_synthetic_people(train, tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "from_synthetic", photos)
     drawn = {"first": 3, "people": 4, "photos": 2, "seed": 7, "held_out": 2}
     flags = [f"--config.data.synthetic.{key}={value}" for key, value in drawn.items()]
-    answer = train("--config.data.people=", "--config.half", *flags)
+    flags += ["--config.data.people=", "--config.data.image_size=112"]
+    answer = train("--config.half", *flags)
     assert (answer.code, answer.errors) == (0, [])
     assert (tmp_path / "run" / "network" / "params.npz").exists()
 
@@ -135,6 +136,20 @@ REFUSED = {
     "synthetic": (
         ["--config.data.people=", "--config.data.synthetic.photos=1"],
         ["config.data.synthetic.photos=1", "2 or more"],
+    ),
+    "size of synthetic people": (["--config.data.people="], ["config.data.image_size=16", "112"]),
+    "more than memory": (
+        [
+            "--config.data.people=",
+            "--config.data.image_size=112",
+            "--config.data.synthetic.people=100000000",
+            "--config.data.synthetic.photos=100000000",
+        ],
+        ["do not fit into memory", "config.data.synthetic.people"],
+    ),
+    "batch of synthetic people": (
+        ["--config.data.people=", "--config.data.image_size=112", "--config.batch=20000"],
+        ["config.batch=20000", "10000 photos"],
     ),
 }
 

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from opom_jax.masks.objectives import normalize
 from opom_jax.masks.simplex import Bounds, project, simplex_least_squares
+from opom_jax.networks.recognizer import normalize
 
 solve_batch = jax.jit(jax.vmap(simplex_least_squares, (0, 0, None, None)))
 project_batch = jax.jit(jax.vmap(project))

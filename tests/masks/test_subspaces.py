@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from opom_jax.masks import subspaces
-from opom_jax.masks.objectives import METHODS, Scene, normalize, objective
+from opom_jax.masks.objectives import METHODS, Scene, objective
+from opom_jax.networks.recognizer import normalize
 
 METHOD_OF = {
     "fiuap_0": "fi_uap",

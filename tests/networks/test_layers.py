@@ -19,10 +19,11 @@ SIZES = [
     (7, 5, 3, 1, 1),
     (6, 7, 3, 1, 0),
     (6, 5, 3, 1, 2),
+    (6, 5, 3, 1, 3),  # more zeros than the kernel reaches over
     (6, 6, 1, 1, 0),
     (8, 6, 3, 2, 1),  # the gradient in four phases
     (2, 2, 3, 2, 1),
-    (7, 8, 3, 2, 1),  # one odd side: XLA's own gradient
+    (7, 8, 3, 2, 1),  # odd sides
     (8, 7, 3, 2, 1),
     (9, 9, 3, 2, 1),
     (8, 8, 3, 2, 0),

@@ -131,6 +131,7 @@ def drawn(monkeypatch):
 
 def test_synthetic(drawn, monkeypatch):
     monkeypatch.setattr("opom_jax.training.sources.CHUNK", 2)
+    monkeypatch.setattr("opom_jax.data.portrait.head.SIZE", SIZE)
     done = []
     data = from_synthetic(5, 3, 2, 0, 2, lambda *counts: done.append(counts))
     assert drawn == [[5, 6], [7, 8], [9]] and done == [(2, 5), (4, 5), (5, 5)]

@@ -15,7 +15,7 @@ from opom_jax.training import checkpoints, loop
 from opom_jax.training.data import batches
 from opom_jax.training.heads import HEADS, cosine
 from opom_jax.training.settings import Settings
-from opom_jax.training.step import learning_rate, trainer
+from opom_jax.training.step import learning_rate, optimizer, trainer
 
 OFTEN = loop.Often(evaluate=6, checkpoint=4)
 
@@ -79,8 +79,9 @@ def test_people_are_told_apart(tiny, blobs, head):
     assert np.mean(found == blobs.train.labels) > 0.8 and np.isfinite(losses).all()
 
 
-def test_adamw(tiny, blobs):
-    _, losses = run(blobs, optimizer="adamw", learning_rate=0.01)
+@pytest.mark.parametrize("optimizer, rate", [("adamw", 0.01), ("muon", 0.02)])
+def test_other_optimizers(tiny, blobs, optimizer, rate):
+    _, losses = run(blobs, optimizer=optimizer, learning_rate=rate)
     assert np.mean(losses[-5:]) < np.mean(losses[:3]) - 0.3
 
 
@@ -278,6 +279,54 @@ def test_a_loss_that_is_not_finite(tiny, blobs, tmp_path):
     assert not (tmp_path / "network").exists()
 
 
+def test_a_network_from_elsewhere(tiny, blobs, finished):
+    """Is not taken for the result of a run."""
+    card = finished / "network" / "card.json"
+    given = json.loads(card.read_text())
+    card.write_text(json.dumps(given | {"source": {"file": "weights.pth"}}))
+    with pytest.raises(InputError, match="network that was not trained here.*another --workdir"):
+        train(finished, blobs)
+    card.write_text(json.dumps(given))
+    with pytest.raises(InputError, match="card.json is of another .*settings.seed"):
+        train(finished, blobs, seed=5)
+    assert train(finished, blobs) == finished / "network"
+
+
+def test_a_checkpoint_that_was_made_again(finished, blobs):
+    """After it was damaged and removed; killed before its new digest was written."""
+    shutil.rmtree(finished / "network")
+    shutil.rmtree(finished / "checkpoints" / "20")
+    digest = files.content_sha256
+
+    def kill(folder):
+        if folder.name == "20":
+            raise KeyboardInterrupt
+        return digest(folder)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoints.files, "content_sha256", kill)
+        with pytest.raises(KeyboardInterrupt):
+            train(finished, blobs)
+    assert train(finished, blobs).is_dir()
+
+
+def test_muon_takes_dense_kernels_alone():
+    """Theirs move by an orthogonal matrix as long as the rate; depthwise kernels, vectors and
+    class weights by Adam's step (Nesterov's first is 28/19) at a fifth of it."""
+    draw = np.random.default_rng(0)
+    shapes = {"conv": (3, 3, 2, 4), "dense": (6, 5), "wise": (3, 3, 4), "slope": (4,)}
+    params = {name: jnp.asarray(draw.normal(size=s), jnp.float32) for name, s in shapes.items()}
+    weights = params, jnp.asarray(draw.normal(size=(5, 7)), jnp.float32)
+    rule = optimizer(settings(optimizer="muon", learning_rate=0.1, warmup=0, weight_decay=0.0))
+    (change, classes), _ = rule.update(weights, rule.init(weights), weights)
+    for name in ("conv", "dense"):
+        matrix = np.asarray(change[name]).reshape(-1, shapes[name][-1])
+        lengths = np.linalg.svd(matrix, compute_uv=False)
+        assert (np.abs(lengths - 0.1) < 0.04).all(), lengths
+    for moved in (change["wise"], change["slope"], classes):
+        np.testing.assert_allclose(np.abs(moved), 0.02 * 28 / 19, rtol=1e-3)
+
+
 def test_one_process_at_a_time(tiny, blobs, tmp_path):
     with files.held(tmp_path), pytest.raises(InputError, match="Another process"):
         train(tmp_path, blobs)
@@ -299,7 +348,7 @@ def test_batches_that_do_not_fit(tiny, blobs, tmp_path):
         ("optimizer", "lion"),
         ("precision", "float16"),
         ("learning_rate", float("nan")),
-        ("warmup", 21),
+        ("warmup", 20),
         ("augment", 1.5),
         ("seed", -1),
     ],

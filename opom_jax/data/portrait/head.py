@@ -6,7 +6,7 @@ line, z towards the camera; 1 is half the distance between the eyes. Features th
 surface shift with the view. The relief bends the normals, and light falls on those.
 
 All functions work on one face and broadcast over pixels f32[H,W]. Parameters are dicts of scalars,
-`i` of a person and `p` of a photo, named and bounded in `synthetic.IDENTITY` and `synthetic.PHOTO`.
+`i` of a person and `p` of a photo, as `synthetic.identity` and `synthetic.appearance` give them.
 """
 
 from typing import NamedTuple
@@ -32,7 +32,7 @@ class Surface(NamedTuple):
 
     Attributes:
       x, y, z: the point.
-      inside: above 0 where the ray meets the head, about 0..1.
+      inside: above 0 where the head shows, about 0..1: its section through the centre.
       sx, sy: the pixel in the plane of the picture.
       tx, ty: shift of a point that stands 1 above the surface.
     """

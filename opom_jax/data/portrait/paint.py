@@ -96,14 +96,14 @@ def skin_color(i: Scalars) -> jax.Array:
 def hair_color(i: Scalars) -> jax.Array:
     """Hair f32[3]: brown by lightness and warmth, then grey."""
     dark, warm = i["hair_light"], i["hair_warm"]
-    brown = color(0.10 + 0.72 * dark, 0.08 + 0.56 * dark, 0.07 + 0.36 * dark + 0 * warm)
+    brown = color(0.10 + 0.72 * dark, 0.08 + 0.56 * dark, 0.07 + 0.36 * dark)
     tint = jnp.array([1 + 0.5 * warm, 1.0, 1 - 0.4 * warm])
     grey = jnp.full(3, (0.25 + 0.55 * i["hair_light"]) ** 2)
     return brown * tint + i["grey"] * (grey - brown * tint)
 
 
 def strands(i: Scalars, x, y) -> jax.Array:
-    """Light and dark streaks of hair, about 0.6..1.2."""
+    """Light and dark streaks of hair, f32[H,W] in 0.78..1.06."""
     flow = x * (1 + 0.15 * y) + i["curl"] * wave(3.1 * y + 2 * x)
     f = i["strand"]
     return 0.92 + 0.08 * wave(f * flow) + 0.06 * wave(1.7 * f * flow + 1.3 + 0.8 * y)

@@ -13,8 +13,8 @@ def render(i: Scalars, p: Scalars, noise: jax.Array) -> jax.Array:
     """One photo of one person.
 
     Args:
-      i: the person, f32[] each, named as `synthetic.IDENTITY`, and "complexion" f32[2,11,11].
-      p: the photo, named as `synthetic.PHOTO`, and "background" f32[7,7].
+      i: the person, f32[] each, as `synthetic.identity` gives them.
+      p: the photo, f32[] each, as `synthetic.appearance` gives them.
       noise: f32[3,112,112], normal.
 
     Returns:

@@ -1,0 +1,47 @@
+"""Files whole or not at all, and features that are kept."""
+
+import numpy as np
+import pytest
+
+from opom_jax import files
+from opom_jax.errors import InputError
+from opom_jax.evaluation.features import cached
+
+
+@pytest.mark.parametrize("name", ["file/table.csv", "absent/table.csv", "x" * 300])
+def test_what_cannot_be_written_is_said_in_a_sentence(tmp_path, name):
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(InputError, match="cannot be written .*choose another --workdir"),
+        files.writing(tmp_path / name) as path,
+    ):
+        path.write_text("content")
+
+
+def test_an_error_leaves_the_old_file(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(KeyError), files.writing(path) as partial:
+        partial.write_text("new")
+        raise KeyError
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_features_are_computed_once_and_again_when_damaged(tmp_path):
+    wanted, calls = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32), []
+
+    def compute():
+        calls.append(1)
+        return wanted
+
+    for _ in range(2):
+        np.testing.assert_array_equal(cached(tmp_path, {"k": 1}, (3, 4), compute), wanted)
+    assert len(calls) == 1
+    (path,) = tmp_path.iterdir()
+    content = bytearray(path.read_bytes())
+    content[content.find(wanted.tobytes()) + 7] ^= 0x40
+    path.write_bytes(content)
+    np.testing.assert_array_equal(cached(tmp_path, {"k": 1}, (3, 4), compute), wanted)
+    assert len(calls) == 2
+    cached(tmp_path, {"k": 2}, (3, 4), compute)
+    assert len(calls) == 3
