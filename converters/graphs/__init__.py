@@ -1,0 +1,1 @@
+"""Translators of files that hold a whole network, operators and weights, into `graph.Graph`."""
