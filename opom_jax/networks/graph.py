@@ -121,6 +121,16 @@ class GraphNetwork(nnx.Module):
         return jax.vmap(lambda image: run(self.graph, arrays, image))(x), {}
 
 
+@dataclasses.dataclass(frozen=True)
+class Build:
+    """rngs -> GraphNetwork, equal for equal graphs: what a `Spec` calls."""
+
+    graph: Graph
+
+    def __call__(self, rngs: nnx.Rngs) -> GraphNetwork:
+        return GraphNetwork(self.graph, rngs=rngs)
+
+
 def paths(graph: Graph) -> dict[str, str]:
     """{name of a weight: its path in the network}."""
     return {name: f"weights/{k}/{_leaf(s)}" for k, (name, s) in enumerate(graph.weights)}

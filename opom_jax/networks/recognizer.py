@@ -5,6 +5,7 @@ A network's folder holds `card.json` (what it is, where it came from, every shap
 networks that come with the package are `zoo:NAME`.
 """
 
+import dataclasses
 import functools
 import hashlib
 import json
@@ -23,9 +24,11 @@ from flax import nnx
 from opom_jax import files
 from opom_jax.errors import InputError
 from opom_jax.networks import half as half_size
+from opom_jax.networks.graph import Build, Graph
 from opom_jax.networks.registry import NETWORKS, Spec
 
 PRECISIONS = ("float32", "bfloat16")
+GRAPH = "graph"  # the network's name in a card that holds a graph of its own
 NORM_FLOOR = 1e-12  # as torch's normalize
 ZOO = Path(__file__).resolve().parents[1] / "zoo"
 Params = Any  # nnx.State of a network: every leaf an array
@@ -50,14 +53,34 @@ class Recognizer(NamedTuple):
     digest: str
 
 
-def abstract_params(network: str) -> dict[str, jax.ShapeDtypeStruct]:
-    """Path -> shape and dtype of every array of a network of the registry, nothing computed."""
+def abstract_params(network: str | Spec) -> dict[str, jax.ShapeDtypeStruct]:
+    """Path -> shape and dtype of every array of a network, nothing computed."""
     _, state = _abstract(network)
     return {path: jax.ShapeDtypeStruct(v.shape, v.dtype) for path, v in flat(state).items()}
 
 
+def graph_spec(graph: Graph, **preprocessing) -> Spec:
+    """A network that is no family but a graph; `preprocessing` are fields of `Spec`.
+
+    Raises:
+      InputError: a node that cannot be run.
+    """
+    height, width = graph.size
+    if height != width and "crop" not in preprocessing:
+        raise InputError(f"The graph takes images of {height} x {width}; name the crop.")
+    size = preprocessing.pop("size", max(height, width))
+    spec = Spec(Build(graph), 0, "", size, **preprocessing)
+    images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    graphdef, state = _abstract_of(spec)
+    try:
+        made = jax.eval_shape(lambda s, x: nnx.merge(graphdef, s)(spec.preprocess(x))[0], state, images)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"The graph cannot be run: {_first_line(error)}.") from error
+    return dataclasses.replace(spec, embedding=made.shape[1])
+
+
 def recognizer(
-    network: str,
+    network: str | Spec,
     arrays: Mapping[str, np.ndarray],
     *,
     name: str | None = None,
@@ -66,7 +89,7 @@ def recognizer(
     """Builds a recogniser from {path: array}.
 
     Args:
-      network: a name of `registry.NETWORKS`.
+      network: a name of `registry.NETWORKS`, or a spec that `graph_spec` made.
       arrays: exactly the paths and shapes of `abstract_params(network)`.
       name: what to call it in tables; the network's name if not given.
       precision: "float32", or "bfloat16" for convolutions and products in bfloat16 (batch norm,
@@ -81,7 +104,7 @@ def recognizer(
     if wanted != found:
         wrong = sorted(p for p in wanted.keys() | found.keys() if wanted.get(p) != found.get(p))
         raise InputError(
-            f"The arrays do not fit network {network!r}: {len(wrong)} paths differ, first "
+            f"The arrays do not fit network {_name(network)!r}: {len(wrong)} paths differ, first "
             f"{wrong[0]} (wanted {wanted.get(wrong[0])}, found {found.get(wrong[0])}); "
             "convert the weights again for this network."
         )
@@ -91,9 +114,9 @@ def recognizer(
         (path, variable.replace(jnp.asarray(arrays[_join(path)], jnp.float32)))
         for path, variable in nnx.to_flat_state(state)
     ]
-    spec = NETWORKS[network]
+    spec = _spec(network)
     params = cast(nnx.from_flat_state(leaves), precision)
-    return Recognizer(name or network, spec, params, _embed_of(spec), digest(arrays))
+    return Recognizer(name or _name(network), spec, params, _embed_of(spec), digest(arrays))
 
 
 @functools.cache
@@ -143,7 +166,7 @@ def digest(arrays: Mapping[str, np.ndarray]) -> str:
 
 def save(
     folder: os.PathLike | str,
-    network: str,
+    network: str | Spec,
     arrays: Mapping[str, np.ndarray],
     source: dict,
     *,
@@ -153,8 +176,7 @@ def save(
 
     Args:
       folder: must not exist.
-      network: a name of the registry.
-      arrays: {path: array} as `recognizer` takes it.
+      network, arrays: as `recognizer` takes them.
       source: where it came from (file name, SHA-256, ...), stored in the card.
       half: kernels in float16 in one `params.npz`, instead of float32 in `params/`.
 
@@ -167,12 +189,14 @@ def save(
     if half:
         arrays = half_size.rounded(arrays)
     card = {
-        "network": network,
+        "network": _name(network),
         "source": source,
-        "preprocessing": NETWORKS[network].card(),
+        "preprocessing": _spec(network).card(),
         "weights_sha256": digest(arrays),
         "shapes": {path: list(np.shape(arrays[path])) for path in sorted(arrays)},
     }
+    if isinstance(network, Spec):
+        card["graph"] = network.build.graph.to_json()  # pyright: ignore
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
         partial.mkdir(parents=True)
@@ -206,7 +230,8 @@ def load(folder: os.PathLike | str, precision: str = "float32") -> Recognizer:
     """
     folder = _from_zoo(str(folder)) if str(folder).startswith("zoo:") else Path(folder)
     card = read_card(folder)
-    wanted = {path: list(v.shape) for path, v in abstract_params(card["network"]).items()}
+    kind = _of_card(card, folder)
+    wanted = {path: list(v.shape) for path, v in abstract_params(kind).items()}
     if card["shapes"] != wanted:
         raise InputError(
             f"{folder / 'card.json'} lists other shapes than network {card['network']!r} has; "
@@ -228,7 +253,7 @@ def load(folder: os.PathLike | str, precision: str = "float32") -> Recognizer:
             f"{weights} cannot be read ({_first_line(error)}); convert again."
         ) from error
     name = folder.resolve().name
-    network = recognizer(card["network"], arrays, name=name, precision=precision)
+    network = recognizer(kind, arrays, name=name, precision=precision)
     if network.digest != card["weights_sha256"]:
         raise InputError(f"{weights} does not hold what its card says; convert again.")
     return network
@@ -249,6 +274,9 @@ def read_card(folder: Path) -> dict:
         ) from error
     except (OSError, ValueError, KeyError, TypeError, AssertionError, RecursionError) as error:
         raise InputError(f"{path} is not a network's card; convert the weights again.") from error
+    if network == GRAPH:
+        _of_card(card, folder)
+        return card
     if network not in NETWORKS:
         raise InputError(f"{path} names the unknown network {network!r}; convert again.")
     if preprocessing != NETWORKS[network].card():
@@ -271,10 +299,32 @@ def _weights(folder: Path) -> Path:
     return file if file.exists() else folder / "params"
 
 
-def _abstract(network: str):
+def _of_card(card: dict, folder: Path) -> str | Spec:
+    """What a card describes: a name of the registry, or the spec of its graph."""
+    if card["network"] != GRAPH:
+        return card["network"]
+    try:
+        build = Build(Graph.from_json(card["graph"]))
+        return Spec.of_card(build, card["preprocessing"])
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        path = folder / "card.json"
+        raise InputError(f"{path} has no graph that can be run; convert again.") from error
+
+
+def _name(network: str | Spec) -> str:
+    return network if isinstance(network, str) else GRAPH
+
+
+def _spec(network: str | Spec) -> Spec:
+    if isinstance(network, Spec):
+        return network
     if network not in NETWORKS:
         raise InputError(f"Unknown network {network!r}; choose from {', '.join(NETWORKS)}.")
-    return _abstract_of(NETWORKS[network])
+    return NETWORKS[network]
+
+
+def _abstract(network: str | Spec):
+    return _abstract_of(_spec(network))
 
 
 @functools.cache

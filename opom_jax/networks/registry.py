@@ -5,6 +5,7 @@ Everything outside this room feeds RGB 0..255; a spec holds the rest. A new netw
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -18,6 +19,9 @@ from opom_jax.networks.ir import IR, UNITS
 from opom_jax.networks.mobilefacenet import NARROW_185K, NARROW_377K, MobileFaceNet
 from opom_jax.networks.mobilenet import MobileNet
 from opom_jax.networks.resnet import ResNet
+
+
+CHANNELS = ("RGB", "BGR")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,9 +67,21 @@ class Spec:
 
     def card(self) -> dict:
         """The preprocessing in words that JSON can hold; stored beside converted weights."""
-        fields = dataclasses.asdict(self)
-        del fields["build"]
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
+        fields = ((f.name, getattr(self, f.name)) for f in dataclasses.fields(self))
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in fields if k != "build"}
+
+    @classmethod
+    def of_card(cls, build: Callable[[nnx.Rngs], nnx.Module], fields: dict) -> "Spec":
+        """The inverse of `card`, for networks that are in no table; ValueError, TypeError, KeyError
+        if the fields are not a card's."""
+        given = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+        spec = cls(build=build, **given)
+        numbers = (*spec.mean, *spec.scale, spec.size, spec.embedding)
+        if not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
+            raise ValueError("not numbers")
+        if (len(spec.mean), len(spec.scale), spec.channels in CHANNELS) != (3, 3, True):
+            raise ValueError("not a preprocessing")
+        return spec
 
 
 def _ir(units, **kwargs) -> Spec:
