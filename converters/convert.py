@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from converters.formats import torch_file
+from converters.graphs import mxnet, onnx_file
 from converters.rules import KINDS, LAYOUTS, Layout
 from opom_jax.errors import InputError
 from opom_jax.networks import recognizer
+from opom_jax.networks.graph import Graph, paths
 from opom_jax.networks.registry import NETWORKS
 
 IGNORED = re.compile(r"(^|\.)num_batches_tracked$")
@@ -48,13 +50,85 @@ def convert(
     if out.exists():
         raise InputError(f"{out} exists already; remove it or choose another --out.")
     arrays = translate(weights, torch_file.read(weights), network, key, prefix)
+    _check_finite(weights, arrays)
+    recognizer.save(out, network, arrays, _source(weights))
+    return out
+
+
+# name -> (mean, scale) of (x - mean) * scale on RGB 0..255
+_IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+SCALINGS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "none": ((0.0,) * 3, (1.0,) * 3),
+    "0..1": ((0.0,) * 3, (1 / 255,) * 3),
+    "-1..1": ((127.5,) * 3, (1 / 127.5,) * 3),
+    "(x-127.5)/128": ((127.5,) * 3, (1 / 128,) * 3),
+    "imagenet": (tuple(255 * m for m in _IMAGENET[0]), tuple(1 / (255 * s) for s in _IMAGENET[1])),
+}
+
+
+def convert_graph(
+    weights: os.PathLike | str,
+    out: os.PathLike | str,
+    *,
+    symbol: os.PathLike | str | None = None,
+    size: int = 112,
+    output: str | None = None,
+    scaling: str | None = None,
+    channels: str = "RGB",
+) -> Path:
+    """Converts a file that holds the whole network into a folder that `recognizer.load` reads.
+
+    Args:
+      weights: an ONNX file, or the parameters of MXNet.
+      out: folder to make; must not exist.
+      symbol: MXNet's symbol file.
+      size: side of the image, where the file leaves it open.
+      output: name of the embedding, where it is not the first output.
+      scaling: a name of `SCALINGS`; needed unless the graph begins with a scaling of its own.
+      channels: "RGB" or "BGR", the order that the network was trained with.
+
+    Returns:
+      The folder.
+
+    Raises:
+      InputError: as `convert`, and an operator that is not known, with its node.
+    """
+    weights, out = Path(weights), Path(out)
+    if out.exists():
+        raise InputError(f"{out} exists already; remove it or choose another --out.")
+    if symbol is not None:
+        graph, arrays = mxnet.read(symbol, weights, (size, size), output)
+    else:
+        graph, arrays = onnx_file.read(weights, (size, size), output)
+    if scaling is None and not _scales_itself(graph):
+        raise InputError(
+            f"{weights} does not say which pixel values it wants; give --scaling, one of "
+            f"{', '.join(SCALINGS)}."
+        )
+    _check_finite(weights, arrays)
+    mean, scale = SCALINGS[scaling or "none"]
+    spec = recognizer.graph_spec(graph, channels=channels, mean=mean, scale=scale)
+    where = paths(graph)
+    named = {where[name]: array for name, array in arrays.items()}
+    recognizer.save(out, spec, named, _source(weights))
+    return out
+
+
+def _scales_itself(graph: Graph) -> bool:
+    """Whether the first thing that is done with the image is arithmetic with numbers."""
+    readers = [node for node in graph.nodes if graph.input in node.inputs]
+    return all(node.operator in ("Sub", "Mul", "Div", "BatchNormalization") for node in readers)
+
+
+def _check_finite(weights: Path, arrays: Mapping[str, np.ndarray]) -> None:
     broken = sorted(path for path, array in arrays.items() if not np.isfinite(array).all())
     if broken:
         raise InputError(f"{weights} has values that are not finite in {broken[0]}; mend the file.")
+
+
+def _source(weights: Path) -> dict[str, str]:
     with open(weights, "rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    recognizer.save(out, network, arrays, {"file": weights.name, "sha256": sha256})
-    return out
+        return {"file": weights.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
 def translate(

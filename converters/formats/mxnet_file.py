@@ -66,7 +66,9 @@ def read(path: os.PathLike | str) -> dict[str, dict[str, np.ndarray]]:
         kind, colon, rest = name.partition(":")
         group = groups.setdefault(kind if colon else "", {})
         if rest in group or (not colon and name in group):
-            raise InputError(f"{path} names {name!r} twice; give the .params file as MXNet saved it.")
+            raise InputError(
+                f"{path} names {name!r} twice; give the .params file as MXNet saved it."
+            )
         if array is not None:
             group[rest if colon else name] = array
     return groups

@@ -208,7 +208,9 @@ def _l2_normalization(graph: Building, node: _Node) -> str:
 
 def _up_sampling(graph: Building, node: _Node) -> str:
     if node.value("sample_type") != "nearest" or len(node.inputs) != 1:
-        raise Untranslatable(f"has an upsampling in node {node.name!r} that is not 'nearest' of one")
+        raise Untranslatable(
+            f"has an upsampling in node {node.name!r} that is not 'nearest' of one"
+        )
     scale = float(node.value("scale"))
     scales = graph.constant(f"{node.name}_scales", np.array([1, 1, scale, scale]).astype(np.int64))
     return graph.add("Resize", node.name, [node.inputs[0], "", scales], mode="nearest")
@@ -259,7 +261,9 @@ OPERATORS: dict[str, Callable[[Building, _Node], str]] = {
     **{name: _same("Mul") for name in ("elemwise_mul", "_mul", "broadcast_mul")},
     **{name: _same("Div") for name in ("elemwise_div", "_div", "broadcast_div")},
     **{name: _same("Sum") for name in ("add_n", "ElementWiseSum")},
-    **{kind: _same(kind.capitalize()) for kind in ("relu", "sigmoid", "tanh", "exp", "sqrt", "abs")},
+    **{
+        kind: _same(kind.capitalize()) for kind in ("relu", "sigmoid", "tanh", "exp", "sqrt", "abs")
+    },
     "_plus_scalar": _scalar("Add"),
     "_minus_scalar": _scalar("Sub"),
     "_rminus_scalar": _scalar("Sub", reverse=True),

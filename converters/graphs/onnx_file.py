@@ -5,7 +5,6 @@ written in the newest one: what were attributes of Clip, Squeeze, Slice, ... bec
 """
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +135,9 @@ def _array(tensor: onnx.TensorProto) -> np.ndarray:
 
 
 def _shape(value: onnx.ValueInfoProto, size) -> tuple[int, int, int, int]:
-    sides = [d.dim_value if d.HasField("dim_value") else 0 for d in value.type.tensor_type.shape.dim]
+    sides = [
+        d.dim_value if d.HasField("dim_value") else 0 for d in value.type.tensor_type.shape.dim
+    ]
     if len(sides) != 4 or sides[0] > 1 or 3 not in sides[1:2] + sides[3:]:
         raise Untranslatable(f"takes {sides}, not images (1, 3, H, W) or (1, H, W, 3)")
     first = sides[1] == 3

@@ -1,31 +1,70 @@
 """convert --weights=FILE --network=NAME --out=FOLDER
+convert --weights=FILE.onnx --out=FOLDER --scaling=NAME
+convert --weights=FILE.params --symbol=FILE-symbol.json --out=FOLDER
 
-Converts published weights into a network folder. The format is recognised from the file's
-contents; every array must be found once and every name used, or all that differ are listed.
+Converts published weights into a network folder. With --network the file's arrays go into a family
+of this package: every array must be found once and every name used, or all that differ are listed.
+ONNX files and MXNet's pairs hold the whole network and need no family.
 """
+
+from pathlib import Path
 
 from absl import flags as absl_flags
 
-from converters.convert import convert
+from converters.convert import SCALINGS, convert, convert_graph
 from opom_jax.errors import InputError
-from opom_jax.networks.registry import NETWORKS
+from opom_jax.networks.registry import CHANNELS, NETWORKS
 
 
 def define(flags: absl_flags.FlagValues, argv: list[str]) -> list[str]:
     """Defines and parses the verb's flags; returns the arguments that are none."""
     string = absl_flags.DEFINE_string
-    string("weights", None, "Torch file: .pth, .pt or .ckpt.", flag_values=flags)
+    string("weights", None, "Torch file (.pth, .pt, .ckpt), .onnx or .params.", flag_values=flags)
     string("network", None, f"One of {', '.join(NETWORKS)}.", flag_values=flags)
     string("out", None, "Folder to make.", flag_values=flags)
     string("key", None, "Which dict of the file, where several could be meant.", flag_values=flags)
     string("prefix", None, "Take the names that begin so, and strip it.", flag_values=flags)
+    string("symbol", None, "MXNet's symbol file, beside its .params.", flag_values=flags)
+    string("output", None, "The embedding's name, if not the first output.", flag_values=flags)
+    absl_flags.DEFINE_integer(
+        "size", 112, "Side of the image, where the file leaves it open.", 8, 1024, flag_values=flags
+    )
+    absl_flags.DEFINE_enum(
+        "scaling", None, list(SCALINGS), "Pixel values that the graph wants.", flag_values=flags
+    )
+    absl_flags.DEFINE_enum(
+        "channels", "RGB", list(CHANNELS), "Order that the graph wants.", flag_values=flags
+    )
     return flags(argv)[1:]
 
 
 def run(flags: absl_flags.FlagValues) -> None:
     """Converts, and says where the network is."""
-    for name in ("weights", "network", "out"):
+    whole = flags.symbol is not None or Path(flags.weights or "").suffix.lower() == ".onnx"
+    for name in ("weights", "out") if whole else ("weights", "network", "out"):
         if not flags[name].value:
             raise InputError(f"--{name} is missing; see --help.")
-    folder = convert(flags.weights, flags.network, flags.out, key=flags.key, prefix=flags.prefix)
-    print(f"{flags.network}: {folder}")
+    if not whole:
+        _refuse(flags, ("output", "scaling"), "a torch file")
+        folder = convert(
+            flags.weights, flags.network, flags.out, key=flags.key, prefix=flags.prefix
+        )
+        print(f"{flags.network}: {folder}")
+        return
+    _refuse(flags, ("network", "key", "prefix"), "a file that holds the whole network")
+    folder = convert_graph(
+        flags.weights,
+        flags.out,
+        symbol=flags.symbol,
+        size=flags.size,
+        output=flags.output,
+        scaling=flags.scaling,
+        channels=flags.channels,
+    )
+    print(f"graph: {folder}")
+
+
+def _refuse(flags: absl_flags.FlagValues, names: tuple[str, ...], what: str) -> None:
+    for name in names:
+        if flags[name].value is not None:
+            raise InputError(f"--{name} means nothing for {what}; leave it out.")

@@ -73,7 +73,9 @@ def graph_spec(graph: Graph, **preprocessing) -> Spec:
     images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     graphdef, state = _abstract_of(spec)
     try:
-        made = jax.eval_shape(lambda s, x: nnx.merge(graphdef, s)(spec.preprocess(x))[0], state, images)
+        made = jax.eval_shape(
+            lambda s, x: nnx.merge(graphdef, s)(spec.preprocess(x))[0], state, images
+        )
     except (ValueError, TypeError) as error:
         raise InputError(f"The graph cannot be run: {_first_line(error)}.") from error
     return dataclasses.replace(spec, embedding=made.shape[1])

@@ -20,7 +20,6 @@ from opom_jax.networks.mobilefacenet import NARROW_185K, NARROW_377K, MobileFace
 from opom_jax.networks.mobilenet import MobileNet
 from opom_jax.networks.resnet import ResNet
 
-
 CHANNELS = ("RGB", "BGR")
 
 
