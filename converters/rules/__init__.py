@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from converters.rules import ir, mobilefacenet
+from opom_jax.networks.ir import IRESNET_UNITS, UNITS
 
 Transform = Callable[[np.ndarray, tuple[int, ...]], np.ndarray]
 
@@ -65,6 +66,8 @@ class Layout(NamedTuple):
 
 LAYOUTS: dict[str, Layout] = {
     "ir": Layout(ir.RULES),
+    **{f"iresnet_{n}": Layout(ir.iresnet(units)) for n, units in IRESNET_UNITS.items()},
+    "cbam_ir_50": Layout(ir.cbam(UNITS[50])),
     "mobilefacenet_blocks": Layout(mobilefacenet.BLOCKS),
     "mobilefacenet_named": Layout(mobilefacenet.NAMED, ("arcface.",)),
     "mobilefacenet_v2": Layout(mobilefacenet.V2),

@@ -15,7 +15,7 @@ from flax import nnx
 
 from opom_jax.networks import inception_resnet, mobilenet
 from opom_jax.networks.inception_resnet import InceptionResNet
-from opom_jax.networks.ir import IR, UNITS
+from opom_jax.networks.ir import IR, IRESNET_UNITS, UNITS
 from opom_jax.networks.mobilefacenet import NARROW_185K, NARROW_377K, MobileFaceNet
 from opom_jax.networks.mobilenet import MobileNet
 from opom_jax.networks.resnet import ResNet
@@ -93,6 +93,16 @@ def _ir(units, **kwargs) -> Spec:
     )
 
 
+def _inner_ir(units, layout: str, **kwargs) -> Spec:
+    """insightface's form: RGB in -1..1."""
+    return Spec(
+        build=lambda rngs: IR(units, inner_bn=True, rngs=rngs, **kwargs),
+        embedding=512,
+        layout=layout,
+        scale=(1 / 127.5,) * 3,
+    )
+
+
 def _mobilefacenet(layout, *, crop=None, mean=(127.5,) * 3, scale=(1 / 128,) * 3, **kwargs):
     return Spec(
         build=lambda rngs: MobileFaceNet(rngs=rngs, **kwargs),
@@ -138,6 +148,9 @@ NETWORKS: dict[str, Spec] = {
     "mobilefacenet_foamliu": _mobilefacenet(
         "mobilefacenet_v2", mean=_IMAGENET_MEAN, scale=_IMAGENET_SCALE, activation="relu6"
     ),
+    **{f"iresnet_{n}": _inner_ir(units, f"iresnet_{n}") for n, units in IRESNET_UNITS.items()},
+    "cbam_ir_50": _inner_ir(UNITS[50], "cbam_ir_50"),
+    "cbam_ir_se_50": _inner_ir(UNITS[50], "cbam_ir_50", se=True),
     "mobilenet": _target(MobileNet, layout="mxnet_mobilenet"),
     "se_resnet_50": _target(ResNet, se=True, layout="mxnet_resnet"),
     "resnet_50": _target(ResNet, layout="mxnet_resnet"),
