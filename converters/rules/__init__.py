@@ -69,6 +69,7 @@ LAYOUTS: dict[str, Layout] = {
     **{f"iresnet_{n}": Layout(ir.iresnet(units)) for n, units in IRESNET_UNITS.items()},
     "cbam_ir_50": Layout(ir.cbam(UNITS[50])),
     "mobilefacenet_blocks": Layout(mobilefacenet.BLOCKS),
+    "mobilefacenet_renamed": Layout(mobilefacenet.RENAMED),
     "mobilefacenet_named": Layout(mobilefacenet.NAMED, ("arcface.",)),
     "mobilefacenet_v2": Layout(mobilefacenet.V2),
 }

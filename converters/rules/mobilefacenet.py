@@ -34,6 +34,21 @@ BLOCKS = (
     (r"linear1\.bn", "embedding_bn", "bn"),
 )
 
+# the same under other names (PRO-Face's, of wujiyang/Face_Pytorch)
+RENAMED = (
+    *_block("conv3", "stem"),
+    *_block("dw_conv3", "stem_depthwise", "depthwise"),
+    *_bottleneck(
+        r"bottlenecks\.(\d+)\.conv",
+        r"body/\1",
+        {"expand": ("0", "1", "2"), "depthwise": ("3", "4", "5"), "project": ("6", "7", None)},
+    ),
+    *_block("conv1", "last"),
+    *_block("linear_GDConv7", "global_depthwise", "depthwise", activation=False),
+    (r"linear_conv1\.conv", "head", "conv"),
+    (r"linear_conv1\.bn", "embedding_bn", "bn"),
+)
+
 _PARTS = {
     "expand": (r"conv\.conv", r"conv\.bn", r"conv\.prelu"),
     "depthwise": (r"conv_dw\.conv", r"conv_dw\.bn", r"conv_dw\.prelu"),

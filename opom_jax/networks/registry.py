@@ -145,6 +145,7 @@ NETWORKS: dict[str, Spec] = {
     "mobilefacenet_lh377k": _112x96(settings=NARROW_377K),
     "mobilefacenet_lh185k": _112x96(settings=NARROW_185K, stem=32, middle=256),
     "mobilefacenet_bubbliiiing": _mobilefacenet("mobilefacenet_named", scale=(1 / 127.5,) * 3),
+    "mobilefacenet_proface": _mobilefacenet("mobilefacenet_renamed", scale=(1 / 127.5,) * 3),
     "mobilefacenet_foamliu": _mobilefacenet(
         "mobilefacenet_v2", mean=_IMAGENET_MEAN, scale=_IMAGENET_SCALE, activation="relu6"
     ),
