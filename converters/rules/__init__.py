@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from converters.rules import ir, mobilefacenet
+from converters.rules import inception_resnet_v1, ir, mobilefacenet
 from opom_jax.networks.ir import IRESNET_UNITS, UNITS
 
 Transform = Callable[[np.ndarray, tuple[int, ...]], np.ndarray]
@@ -71,5 +71,6 @@ LAYOUTS: dict[str, Layout] = {
     "mobilefacenet_blocks": Layout(mobilefacenet.BLOCKS),
     "mobilefacenet_renamed": Layout(mobilefacenet.RENAMED),
     "mobilefacenet_named": Layout(mobilefacenet.NAMED, ("arcface.",)),
+    "inception_resnet_v1": Layout(inception_resnet_v1.RULES),
     "mobilefacenet_v2": Layout(mobilefacenet.V2),
 }

@@ -105,6 +105,7 @@ class Branches(nnx.Module):
         shapes: Sequence[Sequence[tuple[Sides, int, Sides]]],
         pool: Callable[[jax.Array], jax.Array] | None = None,
         *,
+        block: Callable[..., nnx.Module] = ConvBlock,
         rngs: nnx.Rngs,
     ):
         branches = []
@@ -112,7 +113,7 @@ class Branches(nnx.Module):
             pairs = zip((inputs, *branch), branch, strict=False)
             branches.append(
                 nnx.List(
-                    ConvBlock(*pair, *kind, rngs=rngs)
+                    block(*pair, *kind, rngs=rngs)
                     for pair, kind in zip(pairs, kinds, strict=True)
                 )
             )

@@ -270,17 +270,18 @@ class PReLU(nnx.Module):
 
 
 class FlatDense(nnx.Module):
-    """Fully connected layer over a whole feature map: kernel [H,W,C,D], bias [D]."""
+    """Fully connected layer over a whole feature map: kernel [H,W,C,D] [, bias [D]]."""
 
-    def __init__(self, height, width, channels, outputs, *, rngs: nnx.Rngs):
+    def __init__(self, height, width, channels, outputs, *, bias: bool = True, rngs: nnx.Rngs):
         init = nnx.initializers.normal((height * width * channels) ** -0.5)
         shape = (height, width, channels, outputs)
         self.kernel = nnx.Param(init(rngs.params(), shape, jnp.float32))
-        self.bias = nnx.Param(jnp.zeros(outputs))
+        self.bias = nnx.Param(jnp.zeros(outputs)) if bias else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.kernel[...].reshape(-1, self.kernel.shape[-1])
-        return x.reshape(x.shape[0], -1).astype(kernel.dtype) @ kernel + self.bias[None]
+        y = x.reshape(x.shape[0], -1).astype(kernel.dtype) @ kernel
+        return y if self.bias is None else y + self.bias[None]
 
 
 class Head(nnx.Module):

@@ -15,6 +15,7 @@ from flax import nnx
 
 from opom_jax.networks import inception_resnet, mobilenet
 from opom_jax.networks.inception_resnet import InceptionResNet
+from opom_jax.networks.inception_resnet_v1 import InceptionResNetV1
 from opom_jax.networks.ir import IR, IRESNET_UNITS, UNITS
 from opom_jax.networks.mobilefacenet import NARROW_185K, NARROW_377K, MobileFaceNet
 from opom_jax.networks.mobilenet import MobileNet
@@ -152,6 +153,13 @@ NETWORKS: dict[str, Spec] = {
     **{f"iresnet_{n}": _inner_ir(units, f"iresnet_{n}") for n, units in IRESNET_UNITS.items()},
     "cbam_ir_50": _inner_ir(UNITS[50], "cbam_ir_50"),
     "cbam_ir_se_50": _inner_ir(UNITS[50], "cbam_ir_50", se=True),
+    "inception_resnet_v1": Spec(
+        build=lambda rngs: InceptionResNetV1(rngs=rngs),
+        embedding=512,
+        layout="inception_resnet_v1",
+        size=160,
+        scale=(1 / 127.5,) * 3,
+    ),
     "mobilenet": _target(MobileNet, layout="mxnet_mobilenet"),
     "se_resnet_50": _target(ResNet, se=True, layout="mxnet_resnet"),
     "resnet_50": _target(ResNet, layout="mxnet_resnet"),
