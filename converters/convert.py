@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from converters.formats import torch_file
+from converters import formats
 from converters.graphs import mxnet, onnx_file
 from converters.rules import KINDS, LAYOUTS, Layout
 from opom_jax.errors import InputError
@@ -49,7 +49,7 @@ def convert(
         raise InputError(f"Unknown network {network!r}; choose from {', '.join(NETWORKS)}.")
     if out.exists():
         raise InputError(f"{out} exists already; remove it or choose another --out.")
-    arrays = translate(weights, torch_file.read(weights), network, key, prefix)
+    arrays = translate(weights, formats.read(weights), network, key, prefix)
     _check_finite(weights, arrays)
     recognizer.save(out, network, arrays, _source(weights))
     return out
