@@ -19,7 +19,8 @@ from opom_jax.errors import InputError
 
 HDF5, ZIP = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"
 WEIGHTS = "model.weights.h5"  # the member of a .keras file
-_MEMORY, _SECONDS = 512 << 20, 20  # of the child, beside four times the file and a second each 50 MB
+# of the child, beside four times the file and a second each 50 MB
+_MEMORY, _SECONDS = 512 << 20, 20
 _MAX_ARRAYS, _MAX_DEPTH = 20_000, 20
 
 

@@ -41,7 +41,7 @@ class _Bytes:
 
 
 def read(path: os.PathLike | str) -> dict[str, dict[str, np.ndarray]]:
-    """{"arg": {name: array}, "aux": {name: array}} of a `.params` file; "" for names without either.
+    """{"arg": {name: array}, "aux": {name: array}} of a `.params` file, "" where neither is said.
 
     Args:
       path: the file.

@@ -1,4 +1,4 @@
-"""Networks that are a list of operators: recognisers from MXNet or ONNX files, without a family here.
+"""Networks that are a list of operators: recognisers of MXNet or ONNX files without a family here.
 
 A `Graph` is data, translated once by `converters/graphs`, stored as JSON in the network's card, and
 run by `GraphNetwork`, an nnx module like any family: the same `embed`, the same folder.

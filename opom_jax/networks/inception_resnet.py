@@ -113,8 +113,7 @@ class Branches(nnx.Module):
             pairs = zip((inputs, *branch), branch, strict=False)
             branches.append(
                 nnx.List(
-                    block(*pair, *kind, rngs=rngs)
-                    for pair, kind in zip(pairs, kinds, strict=True)
+                    block(*pair, *kind, rngs=rngs) for pair, kind in zip(pairs, kinds, strict=True)
                 )
             )
         self.branches = nnx.List(branches)

@@ -1,9 +1,9 @@
 """Inception-ResNet-v1 of facenet-pytorch, a recogniser of PRO-Face.
 
 Source: Szegedy et al., AAAI 2017, as facenet-pytorch builds it. Convolutions without bias are
-followed by BN (eps 1e-3) and ReLU; the 1x1 convolution that ends a residual branch has a bias, no BN,
-and its scaled sum is followed by ReLU but for the very last. Inputs are 160 x 160. The embedding is
-the raw output of the last BN; facenet-pytorch normalises it.
+followed by BN (eps 1e-3) and ReLU; the 1x1 convolution that ends a residual branch has a bias, no
+BN, and its scaled sum is followed by ReLU but for the very last. Inputs are 160 x 160. The
+embedding is the raw output of the last BN; facenet-pytorch normalises it.
 """
 
 from collections.abc import Sequence
@@ -90,9 +90,7 @@ class InceptionResNetV1(nnx.Module):
         self.stem = nnx.List(stem)
 
         def repeated(count: int, inputs: int, width: int, shapes, scale: float) -> nnx.List:
-            return nnx.List(
-                Residual(inputs, width, shapes, scale, rngs=rngs) for _ in range(count)
-            )
+            return nnx.List(Residual(inputs, width, shapes, scale, rngs=rngs) for _ in range(count))
 
         def reduction(inputs: int, widths, shapes) -> Branches:
             return Branches(inputs, widths, shapes, max_pool, block=Block, rngs=rngs)

@@ -1,8 +1,8 @@
 """IR and IR-SE residual networks: face.evoLVe's (the surrogates of OPOM) and insightface's.
 
 A unit is BN, 3x3 convolution[, BN], PReLU, 3x3 convolution (stride), BN [, squeeze-excitation].
-face.evoLVe's has no BN in the middle, and its shortcut is plain subsampling where the channels match
-(also at stride 2) and 1x1 convolution + BN otherwise (goldens/QUIRKS 2 and 4 of the published code).
+face.evoLVe's has no BN in the middle, and its shortcut is plain subsampling where the channels
+match (also at stride 2) and 1x1 convolution + BN otherwise (quirks 2 and 4 of the published code).
 The `inner_bn` form, of insightface's iresnet and of PRO-Face's recognisers, has that BN, and a
 projection in the first unit of every stage. The embedding is the raw output of the last batch norm.
 """

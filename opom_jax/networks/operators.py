@@ -1,9 +1,9 @@
 """The operators of graph networks: ONNX's, by its names and semantics, as differentiable JAX.
 
-A graph speaks of [N,C,H,W]; convolutions are fast on [N,H,W,C]. So a `Value` may hold its array with
-the channels moved to the end, and operators that do not care leave them there: nothing is transposed
-between the first convolution and the flattening before the embedding. What is known without the
-image (shapes, constants) stays NumPy and is computed while tracing.
+A graph speaks of [N,C,H,W]; convolutions are fast on [N,H,W,C]. So a `Value` may hold its array
+with the channels moved to the end, and operators that do not care leave them there: nothing is
+transposed between the first convolution and the flattening before the embedding. What is known
+without the image (shapes, constants) stays NumPy and is computed while tracing.
 
 An operator is a function (attributes, *values) -> a value or a list of them, None standing for an
 input that is left out; `OPERATORS` is their table.
@@ -269,7 +269,9 @@ def _average_pool(given: Attributes, x: Value) -> Value:
     if given.get("count_include_pad"):
         zeros = _sides(given, image.shape[1:3], given["kernel_shape"])
         counted = np.pad(counted, [(0, 0), *zeros, (0, 0)], constant_values=1)
-        pads = [(a - c, b - d) for (a, b), (c, d) in zip(pads, [(0, 0), *zeros, (0, 0)])]
+        pads = [
+            (a - c, b - d) for (a, b), (c, d) in zip(pads, [(0, 0), *zeros, (0, 0)], strict=True)
+        ]
     return Value(total / lax.reduce_window(counted, 0.0, lax.add, kernel, strides, pads), True)
 
 
@@ -380,8 +382,9 @@ def _split(given: Attributes, x: Value, sizes: Value | None = None) -> list[Valu
 def _slice(_: Attributes, x: Value, starts: Value, ends: Value, axes=None, steps=None) -> Value:
     first, last = _integers(starts), _integers(ends)
     chosen = [slice(None)] * x.array.ndim
+    along = _integers(axes, range(len(first)))
     for axis, a, b, step in zip(
-        _integers(axes, range(len(first))), first, last, _integers(steps, [1] * len(first))
+        along, first, last, _integers(steps, [1] * len(first)), strict=True
     ):
         chosen[axis] = slice(a, None if step < 0 and b < -x.shape[axis] else b, step)
     if x.last:

@@ -83,7 +83,11 @@ CASES = {
     "matmul": ("MatMul", {}, [normal(8, 5)]),
     "twice as large": (
         "Resize",
-        {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"},
+        {
+            "mode": "nearest",
+            "coordinate_transformation_mode": "asymmetric",
+            "nearest_mode": "floor",
+        },
         ["", np.array([1, 1, 2, 2], np.float32)],
     ),
     **{
