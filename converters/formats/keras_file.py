@@ -11,7 +11,9 @@ import resource
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -82,7 +84,7 @@ class _Refused(Exception):
     """A reason to stop, in words."""
 
 
-def _arrays(file, budget: int):
+def _arrays(file, budget: int) -> Iterator[tuple[str, np.ndarray]]:
     """(path, array) of every data set, and nothing from outside the file."""
     import h5py
 
@@ -126,7 +128,7 @@ def _child(memory: int, seconds: int) -> int:
     except Exception:  # h5py raises many kinds
         return 2
     names = np.frombuffer("\n".join(found).encode(), np.uint8)
-    numbered = {str(k): array for k, array in enumerate(found.values())}
+    numbered: dict[str, Any] = {str(k): array for k, array in enumerate(found.values())}
     out = io.BytesIO()
     np.savez(out, names=names, **numbered)
     sys.stdout.buffer.write(out.getbuffer())

@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,7 @@ class _Node:
         self.name, self.operator, self.inputs = name, operator, inputs
         self._given = attributes
 
-    def value(self, key: str, default=None):
+    def value(self, key: str, default: Any = None) -> Any:
         """An attribute: number, tuple, bool or text."""
         text = self._given.get(key)
         if text is None:

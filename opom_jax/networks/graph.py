@@ -69,7 +69,9 @@ class Graph:
     def from_json(cls, fields: Mapping) -> "Graph":
         """The inverse of `to_json`; ValueError or TypeError if it is not of its form."""
         nodes = tuple(Node(*map(_frozen, node)) for node in fields["nodes"])
-        rest = {f.name: _frozen(fields[f.name]) for f in dataclasses.fields(cls)[1:]}
+        rest: dict[str, Any] = {
+            field.name: _frozen(fields[field.name]) for field in dataclasses.fields(cls)[1:]
+        }
         graph = cls(nodes, **rest)
         graph.check()
         return graph
@@ -88,7 +90,7 @@ class Graph:
             raise ValueError(f"nothing makes the output {self.output!r}")
 
 
-def _frozen(value):
+def _frozen(value) -> Any:
     return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 

@@ -73,7 +73,8 @@ def operator(*names: str):
     """Enters a function into the table."""
 
     def enter(function):
-        OPERATORS.update(dict.fromkeys(names, function))
+        for name in names:
+            OPERATORS[name] = function
         return function
 
     return enter
@@ -291,8 +292,10 @@ def _resize(given: Attributes, x: Value, _roi=None, scales=None, sizes=None) -> 
     image, shape = x.channels_last, x.shape
     if sizes is not None:
         wanted = _integers(sizes)
-    else:
+    elif scales is not None:
         wanted = [math.floor(n * f) for n, f in zip(shape, scales.constant.ravel(), strict=True)]
+    else:
+        raise ValueError("neither scales nor sizes")
     if tuple(wanted[:2]) != shape[:2]:
         raise ValueError("other axes than height and width are resized")
     height, width = wanted[2:]

@@ -8,6 +8,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,7 @@ from opom_jax.networks.mobilenet import MobileNet
 from opom_jax.networks.resnet import ResNet
 
 CHANNELS = ("RGB", "BGR")
+UNIT = (1 / 127.5, 1 / 127.5, 1 / 127.5)  # scale to -1..1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +76,9 @@ class Spec:
     def of_card(cls, build: Callable[[nnx.Rngs], nnx.Module], fields: dict) -> "Spec":
         """The inverse of `card`, for networks that are in no table; ValueError, TypeError, KeyError
         if the fields are not a card's."""
-        given = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+        given: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()
+        }
         spec = cls(build=build, **given)
         numbers = (*spec.mean, *spec.scale, spec.size, spec.embedding)
         if not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
@@ -100,7 +104,7 @@ def _inner_ir(units, layout: str, **kwargs) -> Spec:
         build=lambda rngs: IR(units, inner_bn=True, rngs=rngs, **kwargs),
         embedding=512,
         layout=layout,
-        scale=(1 / 127.5,) * 3,
+        scale=UNIT,
     )
 
 
@@ -145,8 +149,8 @@ NETWORKS: dict[str, Spec] = {
     "mobilefacenet_xiaoccer": _112x96(),
     "mobilefacenet_lh377k": _112x96(settings=NARROW_377K),
     "mobilefacenet_lh185k": _112x96(settings=NARROW_185K, stem=32, middle=256),
-    "mobilefacenet_bubbliiiing": _mobilefacenet("mobilefacenet_named", scale=(1 / 127.5,) * 3),
-    "mobilefacenet_proface": _mobilefacenet("mobilefacenet_renamed", scale=(1 / 127.5,) * 3),
+    "mobilefacenet_bubbliiiing": _mobilefacenet("mobilefacenet_named", scale=UNIT),
+    "mobilefacenet_proface": _mobilefacenet("mobilefacenet_renamed", scale=UNIT),
     "mobilefacenet_foamliu": _mobilefacenet(
         "mobilefacenet_v2", mean=_IMAGENET_MEAN, scale=_IMAGENET_SCALE, activation="relu6"
     ),
@@ -158,7 +162,7 @@ NETWORKS: dict[str, Spec] = {
         embedding=512,
         layout="inception_resnet_v1",
         size=160,
-        scale=(1 / 127.5,) * 3,
+        scale=UNIT,
     ),
     "mobilenet": _target(MobileNet, layout="mxnet_mobilenet"),
     "se_resnet_50": _target(ResNet, se=True, layout="mxnet_resnet"),
