@@ -23,7 +23,7 @@ NETWORKS = {
     "target_sface": ("ir_small", "sface", 1500),
     "target_mobilenet": ("mobilenet_small", "sface", 1200),
     "target_senet": ("se_resnet_small", "sface", 1200),
-    "target_inception_resnet": ("inception_resnet_small", "sface", 1200),
+    "target_inception_resnet": ("inception_resnet_small", "softmax", 1500),
 }
 SETTINGS = {"cosface": (64.0, 0.07), "arcface": (64.0, 0.1)}  # scale and margin, for few people
 FIRST, APART = 1_000_000, 10_000  # number of the first person; between two networks
