@@ -21,9 +21,9 @@ NETWORKS = {
     "target_arcface": ("ir_small", "arcface", 1500),
     "target_cosface": ("ir_small", "cosface", 1500),
     "target_sface": ("ir_small", "sface", 1500),
-    "target_mobilenet": ("mobilenet_small", "sface", 1200),
+    "target_mobilenet": ("mobilenet_small", "softmax", 1500),
     "target_senet": ("se_resnet_small", "sface", 1200),
-    "target_inception_resnet": ("inception_resnet_small", "sface", 1200),
+    "target_inception_resnet": ("inception_resnet_small", "cosface", 2000),
 }
 SETTINGS = {"cosface": (64.0, 0.07), "arcface": (64.0, 0.1)}  # scale and margin, for few people
 FIRST, APART = 1_000_000, 10_000  # number of the first person; between two networks
