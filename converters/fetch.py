@@ -72,6 +72,7 @@ def _complete(url: str, part: Path, start: int, size: int, progress) -> None:
         with open(part, "ab" if start else "wb") as file:
             for chunk in _chunks(response, url, part):
                 start += file.write(chunk[: size - start + 1])
+                file.flush()  # so that nothing is lost when the process is killed
                 if start > size:
                     break
                 if progress:
