@@ -104,17 +104,15 @@ def _public(name: str) -> Public:
 def _make(name: str, public: Public, shelf: Path, downloads: Path) -> None:
     for left in shelf.glob(f".{name}.*.partial"):  # of a process that was killed
         shutil.rmtree(left)
-    brought = []
-    for file in public.files:
-        path = downloads / Path(file.path).name
+    paths = [downloads / Path(file.path).name for file in public.files]
+    for file, path in zip(public.files, paths, strict=True):
         progress = Progress(f"fetching {path.name}", "bytes")
         download(public.url(file), path, file.size, file.sha256, progress)
-        brought.append(path)
-    weights, symbol = (*brought, None)[:2]
     if public.graph:
-        convert_graph(weights, shelf / name, symbol=symbol, scaling=public.scaling)
+        symbol = paths[1] if len(paths) > 1 else None
+        convert_graph(paths[0], shelf / name, symbol=symbol, scaling=public.scaling)
     else:
-        convert(weights, name, shelf / name)
+        convert(paths[0], name, shelf / name)
 
 
 def _check(flags: absl_flags.FlagValues) -> None:
