@@ -255,9 +255,9 @@ PARAMETERS: dict[str, int] = {
     "resnet_50": 43_590_336,
     "inception_resnet": 167_646_728,
     "ir_small": 493_648,
-    "mobilenet_small": 425_056,
+    "mobilenet_small": 417_120,
     "se_resnet_small": 447_000,
-    "inception_resnet_small": 449_072,
+    "inception_resnet_small": 465_584,
     "mobilefacenet_foamliu_onnx": 990_016,
     "mobilefacenet_y1": 1_003_136,
 }
