@@ -175,6 +175,8 @@ def _merge(group, layout: Layout, wanted: Mapping[str, tuple[int, ...]]):
     """Arrays of the network, and the sorted list of what is missing, unexpected or misshapen."""
     arrays, problems = {}, []
     for name, array in group.items():
+        if name in layout.unused:
+            continue
         target = _target(name, layout)
         if target is None or target[0] not in wanted:
             problems.append(f" + {name} {array.shape}")

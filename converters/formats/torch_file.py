@@ -24,6 +24,7 @@ from converters.formats.torch_pickle import (
     Tensor,
     unpickle,
 )
+from converters.formats.torch_quantised import QUANTISED_GROWTH, dequantised, named_tensors
 from opom_jax.errors import InputError
 
 _LEGACY_HEAD = (0x1950A86A20F9469CFC6C, 1001)
@@ -105,7 +106,7 @@ def _groups(
     seen.add(id(pairs))
     if not isinstance(node, DictPairs):
         pairs = list(enumerate(pairs))
-    elif group := {k: v for k, v in pairs if isinstance(k, str) and isinstance(v, Tensor)}:
+    elif group := named_tensors(pairs):
         yield "/".join(map(str, path)), group
     if len(path) == _MAX_DEPTH:
         raise Refused("nests values too deeply; save the network's state_dict() alone.")
@@ -140,21 +141,30 @@ def _array(bits: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 def _read(data: bytes) -> dict[str, dict[str, np.ndarray]]:
     root, storages, order = (_read_zip if data.startswith(b"PK") else _read_legacy)(data)
-    groups: dict[str, dict[str, tuple[np.ndarray, np.dtype]]] = {}
+    groups: dict[str, dict[str, Tensor]] = {}
     for path, tensors in _groups(root, (), set()):
         if path in groups or len(path) > _MAX_NAME:
             raise Refused(
                 f"has keys that are too long, or come twice ({path[:100]!a}); "
                 "save the network's state_dict() alone."
             )
-        groups[path] = {
-            name: (_bits(tensor, storages[tensor.storage.key], order), tensor.dtype)
-            for name, tensor in tensors.items()
-        }
-    wanted = sum(bits.nbytes for group in groups.values() for bits, _ in group.values())
+        groups[path] = tensors
+
+    def bits(tensor: Tensor) -> np.ndarray:
+        return _bits(tensor, storages[tensor.storage.key], order)
+
+    def stored(tensor: Tensor) -> np.ndarray:
+        return _array(bits(tensor), tensor.dtype)
+
+    def values(tensor: Tensor) -> np.ndarray:
+        array, quantiser = stored(tensor), tensor.quantiser
+        return array if quantiser is None else dequantised(array, quantiser, stored)
+
+    every = (tensor for group in groups.values() for tensor in group.values())
+    wanted = sum(bits(t).nbytes * (1 if t.quantiser is None else QUANTISED_GROWTH) for t in every)
     if wanted > len(data) + _SPARE_MEMORY:
         raise Refused("repeats its storages too often; save the network's state_dict() alone.")
-    return {path: {name: _array(*v) for name, v in group.items()} for path, group in groups.items()}
+    return {path: {name: values(t) for name, t in group.items()} for path, group in groups.items()}
 
 
 def read(path: str | os.PathLike) -> dict[str, dict[str, np.ndarray]]:
@@ -166,8 +176,9 @@ def read(path: str | os.PathLike) -> dict[str, dict[str, np.ndarray]]:
     Returns:
       {key path of a dict in the file: {name: array}} in the file's order, for each dict that holds
       tensors: "" is the top level, "a/b" is nested, list items go by their index. Arrays have the
-      tensors' shapes and dtypes (bfloat16 from ml_dtypes) and are owned, C-contiguous and native.
-      Values that are no tensors are left out, as are tensors whose keys are no strings.
+      tensors' shapes and dtypes (bfloat16 from ml_dtypes; float32 for quantised ones, whose layers
+      are renamed, see `torch_quantised`) and are owned, C-contiguous and native. Values that are
+      no tensors are left out, as are tensors whose keys are no strings.
 
     Raises:
       InputError: no file, no torch file, a damaged one, or one that pickles more than tensors.

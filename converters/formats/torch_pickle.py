@@ -37,13 +37,15 @@ class Storage:
 
 @dataclass(slots=True, eq=False)
 class Tensor:
-    """Offset, size and stride count elements, and are unchecked: whatever the file says."""
+    """Offset, size and stride count elements, and are unchecked: whatever the file says, as is the
+    quantiser, which tells how quantised integers stand for numbers."""
 
     storage: Storage
     offset: Any
     size: Any
     stride: Any
     dtype: np.dtype
+    quantiser: Any = None
 
 
 _DTYPES = "float32 float64 float16 bfloat16 int64 int32 int16 int8 uint8 bool"
@@ -54,8 +56,13 @@ _GLOBALS: dict[str, Any] = {
     "torch._utils._rebuild_tensor": lambda s, o, n, t: Tensor(s, o, n, t, s.dtype),
     "torch._utils._rebuild_tensor_v2": lambda s, o, n, t, g, h: Tensor(s, o, n, t, s.dtype),
     "torch._utils._rebuild_tensor_v3": lambda s, o, n, t, g, h, d: Tensor(s, o, n, t, d),
+    # (storage, offset, size, stride, quantiser, requires gradient, hooks)
+    "torch._utils._rebuild_qtensor": lambda s, o, n, t, q, g, h: Tensor(s, o, n, t, s.dtype, q),
     "torch._utils._rebuild_parameter": lambda tensor, g, h: tensor,
     "torch.storage.UntypedStorage": np.dtype("uint8"),
+    "torch.qint8": np.dtype("int8"),
+    "torch.QInt8Storage": np.dtype("int8"),
+    **{f"torch.{scheme}": scheme for scheme in ("per_tensor_affine", "per_channel_affine")},
     **{f"torch.{d}": np.dtype(d) for d in (*_DTYPES.split(), "uint16", "uint32", "uint64")},
     **{
         f"torch.{storage}Storage": np.dtype(dtype)

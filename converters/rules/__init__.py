@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from converters.rules import inception_resnet_v1, ir, mobilefacenet
+from converters.rules import edgeface, inception_resnet_v1, ir, mobilefacenet, vit
 from opom_jax.networks.ir import IRESNET_UNITS, UNITS
 
 Transform = Callable[[np.ndarray, tuple[int, ...]], np.ndarray]
@@ -29,6 +29,11 @@ def _depthwise(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return array[:, 0].transpose(1, 2, 0)
 
 
+def _dense(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """(O,I) -> (I,O)."""
+    return array.T
+
+
 def _flat_dense(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """(O, C*H*W), flattened in torch's order -> HWCO."""
     height, width, channels, outputs = shape
@@ -40,9 +45,14 @@ def _flat_dense(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 # kind -> {leaf in the file: (leaf in Flax, transform, dimensions in the file)}
 KINDS: dict[str, dict[str, tuple[str, Transform, int]]] = {
     "conv": {"weight": ("kernel", _conv, 4), "bias": ("bias", _same, 1)},
-    "depthwise": {"weight": ("kernel", _depthwise, 4)},
+    "depthwise": {"weight": ("kernel", _depthwise, 4), "bias": ("bias", _same, 1)},
+    "dense": {"weight": ("kernel", _dense, 2), "bias": ("bias", _same, 1)},
     "flat_dense": {"weight": ("kernel", _flat_dense, 2), "bias": ("bias", _same, 1)},
     "prelu": {"weight": ("slope", _same, 1)},
+    "positions": {"pos_embed": ("positions", _same, 3)},
+    "gains": {"gamma": ("branch/gain", _same, 1), "gamma_xca": ("attention_gain", _same, 1)},
+    "temperature": {"temperature": ("temperature", _same, 3)},
+    "ln": {"weight": ("scale", _same, 1), "bias": ("bias", _same, 1)},
     "bn": {
         "weight": ("scale", _same, 1),
         "bias": ("bias", _same, 1),
@@ -58,10 +68,12 @@ class Layout(NamedTuple):
     Attributes:
       rules: (pattern of a layer's prefix, Flax path template, kind of `KINDS`).
       prefixes: prefixes that all names of such a file may share; stripped by rule.
+      unused: names of such a file, whole, that only its training had a use for.
     """
 
     rules: tuple[tuple[str, str, str], ...]
     prefixes: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
 
 
 LAYOUTS: dict[str, Layout] = {
@@ -73,4 +85,6 @@ LAYOUTS: dict[str, Layout] = {
     "mobilefacenet_named": Layout(mobilefacenet.NAMED, ("arcface.",)),
     "inception_resnet_v1": Layout(inception_resnet_v1.RULES),
     "mobilefacenet_v2": Layout(mobilefacenet.V2),
+    "edgeface": Layout(edgeface.RULES, ("model.",)),
+    "vit": Layout(vit.RULES, unused=vit.UNUSED),
 }

@@ -246,16 +246,18 @@ class Conv(nnx.Module):
 
 
 class DepthwiseConv(nnx.Module):
-    """One filter a channel, kernel [K,L,C]."""
+    """One filter a channel, kernel [K,L,C] [, bias [C]]."""
 
-    def __init__(self, channels, size, *, stride=1, padding=0, rngs: nnx.Rngs):
+    def __init__(self, channels, size, *, stride=1, padding=0, bias=False, rngs: nnx.Rngs):
         rows, columns = size
         init = nnx.initializers.normal((rows * columns) ** -0.5)
         self.kernel = nnx.Param(init(rngs.params(), (rows, columns, channels), jnp.float32))
+        self.bias = nnx.Param(jnp.zeros(channels)) if bias else None
         self.stride, self.padding = stride, padding
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return depthwise(x, self.kernel[...], self.stride, self.padding)
+        y: jax.Array = depthwise(x, self.kernel[...], self.stride, self.padding)  # pyright: ignore
+        return y if self.bias is None else y + self.bias[None, None, None]
 
 
 class PReLU(nnx.Module):

@@ -15,12 +15,14 @@ import jax.numpy as jnp
 from flax import nnx
 
 from opom_jax.networks import inception_resnet, mobilenet
+from opom_jax.networks.edgeface import SETTINGS, EdgeFace
 from opom_jax.networks.inception_resnet import InceptionResNet
 from opom_jax.networks.inception_resnet_v1 import InceptionResNetV1
 from opom_jax.networks.ir import IR, IRESNET_UNITS, UNITS
 from opom_jax.networks.mobilefacenet import NARROW_185K, NARROW_377K, MobileFaceNet
 from opom_jax.networks.mobilenet import MobileNet
 from opom_jax.networks.resnet import ResNet
+from opom_jax.networks.vit import SIZES, VisionTransformer
 
 CHANNELS = ("RGB", "BGR")
 UNIT = (1 / 127.5, 1 / 127.5, 1 / 127.5)  # scale to -1..1
@@ -108,6 +110,16 @@ def _inner_ir(units, layout: str, **kwargs) -> Spec:
     )
 
 
+def _unit(layout: str, family: Callable[..., nnx.Module], *settings, **kwargs) -> Spec:
+    """A transformer: RGB in -1..1."""
+    return Spec(
+        build=lambda rngs: family(*settings, rngs=rngs, **kwargs),
+        embedding=512,
+        layout=layout,
+        scale=UNIT,
+    )
+
+
 def _mobilefacenet(layout, *, crop=None, mean=(127.5,) * 3, scale=(1 / 128,) * 3, **kwargs):
     return Spec(
         build=lambda rngs: MobileFaceNet(rngs=rngs, **kwargs),
@@ -164,6 +176,8 @@ NETWORKS: dict[str, Spec] = {
         size=160,
         scale=UNIT,
     ),
+    **{name: _unit("edgeface", EdgeFace, **kwargs) for name, kwargs in SETTINGS.items()},
+    **{name: _unit("vit", VisionTransformer, *size) for name, size in SIZES.items()},
     "mobilenet": _target(MobileNet, layout="mxnet_mobilenet"),
     "se_resnet_50": _target(ResNet, se=True, layout="mxnet_resnet"),
     "resnet_50": _target(ResNet, layout="mxnet_resnet"),

@@ -512,6 +512,120 @@ def test_members_that_overlap(tmp_path):
     check_refused(tmp_path / "a")
 
 
+# Quantised layers.
+
+
+def deprecated_but_published(test):
+    """torch warns of its own quantisation, by which files were made."""
+    for warning in ("ignore:torch.quantize_per_tensor:UserWarning", "ignore::DeprecationWarning"):
+        test = pytest.mark.filterwarnings(warning)(test)
+    return test
+
+
+@pytest.fixture(params=["per tensor", "per channel", "float16"])
+def quantised(request, torch):
+    """A network whose linear layers are quantised dynamically, none of its outputs alike."""
+    torch.manual_seed(0)
+    linear = torch.nn.Linear(5, 7), torch.nn.Linear(7, 3, bias=False)
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.Sequential(*linear))
+    with torch.no_grad():
+        linear[0].weight *= torch.arange(1.0, 8)[:, None]
+        linear[0].weight += 0.3
+    configurations = {
+        "per tensor": torch.ao.quantization.default_dynamic_qconfig,
+        "per channel": torch.ao.quantization.per_channel_dynamic_qconfig,
+        "float16": torch.ao.quantization.float16_dynamic_qconfig,
+    }
+    chosen = {torch.nn.Linear: configurations[request.param]}
+    return torch.ao.quantization.quantize_dynamic(network, chosen)
+
+
+@pytest.mark.torch
+@deprecated_but_published
+def test_quantised_linear_layers(torch, save, quantised):
+    """As torch dequantises them, under the names of plain layers; nothing else of them is left."""
+    one, two = quantised[1]
+    plain = {
+        "0.weight": quantised[0].weight,
+        "0.bias": quantised[0].bias,
+        "1.0.weight": one.weight().dequantize(),
+        "1.0.bias": one.bias(),
+        "1.1.weight": two.weight().dequantize(),
+    }
+    check_groups(torch_file.read(save(quantised.state_dict())), {"": plain})
+    alone = {"weight": plain["1.0.weight"], "bias": plain["1.0.bias"]}
+    check_groups(torch_file.read(save({"net": one.state_dict()})), {"net": alone})
+
+
+@pytest.mark.torch
+@deprecated_but_published
+def test_quantised_tensors(torch, save):
+    """Of any zero point, axis and layout, and beside layers' names that are none."""
+    values = torch.linspace(-3, 5, 24).reshape(2, 3, 4)
+    scales, zeros = torch.tensor([0.02, 0.5, 1e-3]), torch.tensor([-7, 0, 90])
+    tensors = {
+        "a": torch.quantize_per_tensor(values, 0.04, -20, torch.qint8),
+        "b": torch.quantize_per_channel(values, scales, zeros, 1, torch.qint8),
+        "scale": torch.ones(2),
+    }
+    tensors["c"] = tensors["a"].permute(2, 0, 1)
+    plain = {n: t.dequantize() if t.is_quantized else t for n, t in tensors.items()}
+    check_groups(torch_file.read(save(tensors)), {"": plain})
+
+
+def quantised_tensor(quantiser):
+    """Two quantised bytes at key 0."""
+    storage = items(text("storage"), b"ctorch\nQInt8Storage\n", text("0"), text("cpu"), number(2))
+    head = (storage + b"Q", number(0), items(number(2)), items(number(1)))
+    hooks = function("collections", "OrderedDict")
+    return function("torch._utils", "_rebuild_qtensor", *head, quantiser, b"\x89", hooks)
+
+
+TENSOR, CHANNEL = b"ctorch\nper_tensor_affine\n", b"ctorch\nper_channel_affine\n"
+
+
+def test_a_handmade_quantiser_is_good(tmp_path):
+    pickled = mapping(w=quantised_tensor(items(TENSOR, number(0.5), number(-1))))
+    path = write_zip(tmp_path / "a", pickled, b"\x01\x80")
+    np.testing.assert_array_equal(torch_file.read(path)[""]["w"], np.float32([1.0, -63.5]))
+
+
+@pytest.mark.parametrize(
+    "quantiser",
+    [
+        text("abc"),
+        items(),
+        items(TENSOR),
+        items(TENSOR, number(0.5)),
+        items(TENSOR, number(0.5), number(0), number(0)),
+        items(TENSOR, text("1"), number(0)),
+        items(TENSOR, number(0.5), number(10**400)),
+        items(TENSOR, tensor(), number(0)),
+        items(text("other"), number(0.5), number(0)),
+        items(CHANNEL, number(0.5), number(0), number(0)),
+        items(CHANNEL, tensor(key="1"), tensor(key="1")),
+        items(CHANNEL, tensor(key="1"), tensor(key="1"), number(1)),
+        items(CHANNEL, tensor(key="1"), tensor(key="1"), text("0")),
+        items(CHANNEL, tensor(key="1"), tensor((1,), key="1"), number(0)),
+        items(CHANNEL, tensor(key="1"), tensor((3,), key="1"), number(0)),
+        items(CHANNEL, tensor(key="1"), tensor(key="2"), number(0)),
+    ],
+)
+def test_odd_quantisers(tmp_path, quantiser):
+    pickled = mapping(w=quantised_tensor(quantiser))
+    check_refused(write_zip(tmp_path / "a", pickled, b"\x01\x80", FLOATS.tobytes()))
+
+
+def test_quantised_tensors_count_as_the_floats_they_become(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch_file, "_SPARE_MEMORY", 0)
+    one = quantised_tensor(items(TENSOR, number(0.5), number(0)))
+    pickled = mapping(**{f"w{i}": one for i in range(1000)})
+    path = write_zip(tmp_path / "a", pickled, b"\x01\x80")
+    assert torch_file.read(path)[""]["w999"].tolist() == [0.5, -64.0]
+    monkeypatch.setattr(torch_file, "_SPARE_MEMORY", 7999 - path.stat().st_size)
+    assert "too often" in check_refused(path)
+
+
 # What is no torch file at all.
 
 
