@@ -31,7 +31,8 @@ def convert(
     """Converts a weights file into a folder that `recognizer.load` reads.
 
     Args:
-      weights: torch file (.pth, .pt, .ckpt; zip or legacy), tensors nested under any key.
+      weights: torch file (.pth, .pt, .ckpt; zip or legacy), tensors nested under any key;
+        .safetensors; Keras' .h5 and .keras.
       network: name of the registry.
       out: folder to make; must not exist.
       key: which dict of the file ("state_dict", "a/b"), where more than one could be meant.
@@ -162,7 +163,11 @@ def translate(
 
 
 def _strip(group: Mapping[str, np.ndarray], layout: Layout, prefix: str | None):
-    names = {name: array for name, array in group.items() if not IGNORED.search(name)}
+    names = {
+        name: array
+        for name, array in group.items()
+        if not IGNORED.search(name) and name.rpartition(".")[0] not in layout.unused
+    }
     if prefix is not None:
         return {n.removeprefix(prefix): a for n, a in names.items() if n.startswith(prefix)}
     for wrapper in (*WRAPPERS, *layout.prefixes):
