@@ -31,7 +31,8 @@ def convert(
     """Converts a weights file into a folder that `recognizer.load` reads.
 
     Args:
-      weights: torch file (.pth, .pt, .ckpt; zip or legacy), tensors nested under any key.
+      weights: torch file (.pth, .pt, .ckpt; zip or legacy), tensors nested under any key;
+        .safetensors; Keras' .h5 and .keras.
       network: name of the registry.
       out: folder to make; must not exist.
       key: which dict of the file ("state_dict", "a/b"), where more than one could be meant.
@@ -175,7 +176,7 @@ def _merge(group, layout: Layout, wanted: Mapping[str, tuple[int, ...]]):
     """Arrays of the network, and the sorted list of what is missing, unexpected or misshapen."""
     arrays, problems = {}, []
     for name, array in group.items():
-        if name in layout.unused:
+        if not {name, name.rpartition(".")[0]}.isdisjoint(layout.unused):
             continue
         target = _target(name, layout)
         if target is None or target[0] not in wanted:

@@ -17,17 +17,19 @@ from typing import Any
 
 import numpy as np
 
+from converters.formats.keras_names import named, places
 from opom_jax.errors import InputError
 
 HDF5, ZIP = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"
-WEIGHTS = "model.weights.h5"  # the member of a .keras file
+WEIGHTS, CONFIGURATION = "model.weights.h5", "config.json"  # members of a .keras file
+_NO_WEIGHTS = ("optimizer", "optimizer_weights", "seed_generator")  # groups beside the layers
 # of the child, beside four times the file and a second each 50 MB
 _MEMORY, _SECONDS = 512 << 20, 20
 _MAX_ARRAYS, _MAX_DEPTH = 20_000, 20
 
 
 def read(path: os.PathLike | str) -> dict[str, dict[str, np.ndarray]]:
-    """{"": {name: array}}; names are the paths within the file, "conv1/conv1/kernel:0".
+    """{"": {name: array}}; names as `keras_names` makes them, "conv1.kernel".
 
     Args:
       path: the .h5 or .keras file.
@@ -36,15 +38,17 @@ def read(path: os.PathLike | str) -> dict[str, dict[str, np.ndarray]]:
       Arrays of the stored types, floating or integer.
 
     Raises:
-      InputError: unreadable, damaged, with links or data outside the file.
+      InputError: unreadable, damaged, with links or data outside the file, or layers of one name.
     """
     path = Path(path)
     try:
         content = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror or error}).") from error
+    layers = {}
     if content.startswith(ZIP):
-        content = _member(path, content)
+        layers = places(_member(path, content, CONFIGURATION))
+        content = _member(path, content, WEIGHTS)
     size = len(content)
     memory, seconds = _MEMORY + 4 * size, _SECONDS + size // (50 << 20)
     command = [sys.executable, "-m", __name__, str(memory), str(seconds)]
@@ -62,20 +66,24 @@ def read(path: os.PathLike | str) -> dict[str, dict[str, np.ndarray]]:
         raise InputError(f"{path} is no Keras weights file that can be read: {reason}.")
     with np.load(io.BytesIO(child.stdout), allow_pickle=False) as stored:
         names = bytes(stored["names"]).decode().split("\n") if "0" in stored else []
-        return {"": {name: stored[str(k)] for k, name in enumerate(names)}}
+        arrays = {name: stored[str(k)] for k, name in enumerate(names)}
+    try:
+        return {"": named(arrays, layers)}
+    except ValueError as error:
+        raise InputError(f"{path} is no Keras weights file that can be read: {error}.") from error
 
 
-def _member(path: Path, content: bytes) -> bytes:
-    """The weights within a .keras file."""
+def _member(path: Path, content: bytes, name: str) -> bytes:
+    """One file of a .keras file."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            entry = archive.getinfo(WEIGHTS)
+            entry = archive.getinfo(name)
             if entry.file_size > 20 * len(content) + _MEMORY:
                 raise zipfile.BadZipFile("too large")
             with archive.open(entry) as file:
                 return file.read(entry.file_size)
     except KeyError as error:
-        raise InputError(f"{path} has no {WEIGHTS}; give a .keras or .h5 file.") from error
+        raise InputError(f"{path} has no {name}; give a .keras or .h5 file.") from error
     except Exception as error:  # zipfile and zlib raise many kinds
         raise InputError(f"{path} is a damaged .keras file; save it again.") from error
 
@@ -97,8 +105,12 @@ def _arrays(file, budget: int) -> Iterator[tuple[str, np.ndarray]]:
                 raise _Refused(f"it links to elsewhere at {path!r}")
             item = group[name]
             if isinstance(item, h5py.Group):
+                if name in _NO_WEIGHTS:
+                    continue
                 if depth == _MAX_DEPTH:
                     raise _Refused(f"it is nested too deeply at {path!r}")
+                if name == "vars":
+                    path = path.removesuffix(name) + _layer(item)
                 waiting.append((path, item, depth + 1))
                 continue
             if item.external or item.is_virtual:
@@ -109,6 +121,12 @@ def _arrays(file, budget: int) -> Iterator[tuple[str, np.ndarray]]:
             if budget < 0 or seen > _MAX_ARRAYS or "\n" in path:
                 raise _Refused("its arrays are larger than the file can hold")
             yield path, np.asarray(item[()])
+
+
+def _layer(group) -> str:
+    """The name of the layer whose numbered variables Keras 3 keeps in a group called "vars"."""
+    name = group.attrs.get("name")
+    return name if isinstance(name, str) and name and "/" not in name else "vars"
 
 
 def _child(memory: int, seconds: int) -> int:

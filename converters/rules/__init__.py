@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from converters.rules import edgeface, inception_resnet_v1, ir, mobilefacenet, vit
+from converters.rules import edgeface, inception_resnet_v1, ir, keras, mobilefacenet, vit
 from opom_jax.networks.ir import IRESNET_UNITS, UNITS
 
 Transform = Callable[[np.ndarray, tuple[int, ...]], np.ndarray]
@@ -42,6 +42,21 @@ def _flat_dense(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return array.reshape(outputs, channels, height, width).transpose(2, 3, 1, 0)
 
 
+def _keras_dense(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """(H*W*C, O) -> HWCO: Keras flattens in the order that the map has."""
+    return array.reshape(shape) if array.shape[1] == shape[3] else array
+
+
+def _keras_local(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """(H'*W', K*L*I, O) -> (H', W', K*L*I, O)."""
+    return array.reshape(shape) if array.shape[1:] == shape[2:] else array
+
+
+def _keras_slope(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """(1,1,C), shared by rows and columns, -> C."""
+    return array[0, 0]
+
+
 # kind -> {leaf in the file: (leaf in Flax, transform, dimensions in the file)}
 KINDS: dict[str, dict[str, tuple[str, Transform, int]]] = {
     "conv": {"weight": ("kernel", _conv, 4), "bias": ("bias", _same, 1)},
@@ -59,6 +74,16 @@ KINDS: dict[str, dict[str, tuple[str, Transform, int]]] = {
         "running_mean": ("mean", _same, 1),
         "running_var": ("var", _same, 1),
     },
+    "keras_conv": {"kernel": ("kernel", _same, 4), "bias": ("bias", _same, 1)},
+    "keras_dense": {"kernel": ("kernel", _keras_dense, 2), "bias": ("bias", _same, 1)},
+    "keras_local": {"kernel": ("kernel", _keras_local, 3), "bias": ("bias", _same, 3)},
+    "keras_prelu": {"alpha": ("slope", _keras_slope, 3)},
+    "keras_bn": {
+        "gamma": ("scale", _same, 1),
+        "beta": ("bias", _same, 1),
+        "moving_mean": ("mean", _same, 1),
+        "moving_variance": ("var", _same, 1),
+    },
 }
 
 
@@ -68,7 +93,7 @@ class Layout(NamedTuple):
     Attributes:
       rules: (pattern of a layer's prefix, Flax path template, kind of `KINDS`).
       prefixes: prefixes that all names of such a file may share; stripped by rule.
-      unused: names of such a file, whole, that only its training had a use for.
+      unused: arrays or whole layers of such a file that the network has no use for.
     """
 
     rules: tuple[tuple[str, str, str], ...]
@@ -87,4 +112,10 @@ LAYOUTS: dict[str, Layout] = {
     "mobilefacenet_v2": Layout(mobilefacenet.V2),
     "edgeface": Layout(edgeface.RULES, ("model.",)),
     "vit": Layout(vit.RULES, unused=vit.UNUSED),
+    "keras_arcface": Layout(keras.ARCFACE),
+    "keras_facenet": Layout(keras.FACENET),
+    "keras_openface": Layout(keras.OPENFACE),
+    "keras_vgg_face": Layout(keras.VGG_FACE, unused=("conv2d_15",)),
+    "keras_deepid": Layout(keras.DEEPID),
+    "keras_fb_deepface": Layout(keras.FB_DEEPFACE, unused=("F8",)),
 }

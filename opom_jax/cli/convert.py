@@ -19,7 +19,7 @@ from opom_jax.networks.registry import CHANNELS, NETWORKS
 def define(flags: absl_flags.FlagValues, argv: list[str]) -> list[str]:
     """Defines and parses the verb's flags; returns the arguments that are none."""
     string = absl_flags.DEFINE_string
-    string("weights", None, "Torch file (.pth, .pt, .ckpt), .onnx or .params.", flag_values=flags)
+    string("weights", None, "File of torch, Keras, ONNX or MXNet.", flag_values=flags)
     string("network", None, f"One of {', '.join(NETWORKS)}.", flag_values=flags)
     string("out", None, "Folder to make.", flag_values=flags)
     string("key", None, "Which dict of the file, where several could be meant.", flag_values=flags)
@@ -45,7 +45,7 @@ def run(flags: absl_flags.FlagValues) -> None:
         if not flags[name].value:
             raise InputError(f"--{name} is missing; see --help.")
     if not whole:
-        _refuse(flags, ("output", "scaling"), "a torch file")
+        _refuse(flags, ("output", "scaling"), "a file of named arrays")
         folder = convert(
             flags.weights, flags.network, flags.out, key=flags.key, prefix=flags.prefix
         )

@@ -1,12 +1,14 @@
-"""Inception-ResNet-v1 of facenet-pytorch, a recogniser of PRO-Face.
+"""Inception-ResNet-v1: facenet-pytorch's, a recogniser of PRO-Face, and Facenet's Keras port.
 
-Source: Szegedy et al., AAAI 2017, as facenet-pytorch builds it. Convolutions without bias are
-followed by BN (eps 1e-3) and ReLU; the 1x1 convolution that ends a residual branch has a bias, no
-BN, and its scaled sum is followed by ReLU but for the very last. Inputs are 160 x 160. The
-embedding is the raw output of the last BN; facenet-pytorch normalises it.
+Source: Szegedy et al., AAAI 2017, as facenet-pytorch builds it; the Keras port that deepface uses
+differs in that its BNs have no gammas. Convolutions without bias are followed by BN (eps 1e-3) and
+ReLU; the 1x1 convolution that ends a residual branch has a bias, no BN, and its scaled sum is
+followed by ReLU but for the very last. Inputs are 160 x 160. The embedding is the raw output of the
+last BN; facenet-pytorch normalises it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -35,10 +37,11 @@ class Block(nnx.Module):
         stride: int = 1,
         padding: Sides = 0,
         *,
+        bn_scale: bool = True,
         rngs: nnx.Rngs,
     ):
         self.conv = Conv(inputs, outputs, size, stride=stride, padding=padding, rngs=rngs)
-        self.bn = batch_norm(outputs, epsilon=EPSILON, rngs=rngs)
+        self.bn = batch_norm(outputs, epsilon=EPSILON, scale=bn_scale, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return jax.nn.relu(self.bn(self.conv(x)))
@@ -55,10 +58,11 @@ class Residual(nnx.Module):
         scale: float,
         *,
         activation: bool = True,
+        block: Callable[..., Block] = Block,
         rngs: nnx.Rngs,
     ):
         widths = [(width,) * len(branch) for branch in shapes]
-        self.branches = Branches(inputs, widths, shapes, block=Block, rngs=rngs)
+        self.branches = Branches(inputs, widths, shapes, block=block, rngs=rngs)
         self.up = Conv(self.branches.outputs, inputs, 1, bias=True, rngs=rngs)
         self.scale, self.activation = scale, activation
 
@@ -73,6 +77,7 @@ class InceptionResNetV1(nnx.Module):
     Args:
       blocks: residual blocks on the large, the middle and the small feature map.
       embedding: length of the embedding.
+      bn_scale: BNs have gammas.
       rngs: random streams for the initial weights.
     """
 
@@ -81,19 +86,22 @@ class InceptionResNetV1(nnx.Module):
         blocks: tuple[int, int, int] = (5, 10, 5),
         *,
         embedding: int = 512,
+        bn_scale: bool = True,
         rngs: nnx.Rngs,
     ):
+        block = partial(Block, bn_scale=bn_scale)
+        residual = partial(Residual, block=block, rngs=rngs)
         stem, inputs = [], 3
         for outputs, *shape in STEM:
-            stem.append(Block(inputs, outputs, *shape, rngs=rngs))
+            stem.append(block(inputs, outputs, *shape, rngs=rngs))
             inputs = outputs
         self.stem = nnx.List(stem)
 
         def repeated(count: int, inputs: int, width: int, shapes, scale: float) -> nnx.List:
-            return nnx.List(Residual(inputs, width, shapes, scale, rngs=rngs) for _ in range(count))
+            return nnx.List(residual(inputs, width, shapes, scale) for _ in range(count))
 
         def reduction(inputs: int, widths, shapes) -> Branches:
-            return Branches(inputs, widths, shapes, max_pool, block=Block, rngs=rngs)
+            return Branches(inputs, widths, shapes, max_pool, block=block, rngs=rngs)
 
         self.block_35 = repeated(blocks[0], inputs, 32, BLOCK_35, 0.17)
         self.reduction_a = reduction(inputs, ((384,), (192, 192, 256), ()), REDUCTION_A)
@@ -103,9 +111,9 @@ class InceptionResNetV1(nnx.Module):
         self.reduction_b = reduction(inputs, widths, REDUCTION_B)
         inputs = self.reduction_b.outputs
         self.block_8 = repeated(blocks[2], inputs, 192, BLOCK_8, 0.20)
-        self.last = Residual(inputs, 192, BLOCK_8, 1.0, activation=False, rngs=rngs)
+        self.last = residual(inputs, 192, BLOCK_8, 1.0, activation=False)
         self.head = FlatDense(1, 1, inputs, embedding, bias=False, rngs=rngs)
-        self.embedding_bn = batch_norm(embedding, epsilon=EPSILON, rngs=rngs)
+        self.embedding_bn = batch_norm(embedding, epsilon=EPSILON, scale=bn_scale, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         taps = {}

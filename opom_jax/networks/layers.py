@@ -220,6 +220,11 @@ def mean_pool(x: jax.Array, size: int = 3) -> jax.Array:
     return depthwise(x, kernel, 1, size // 2)  # pyright: ignore
 
 
+def unit_length(x: jax.Array, floor: float = 1e-12) -> jax.Array:
+    """f32[B,D] divided by its norm, as Keras' l2_normalize: a squared norm is at least `floor`."""
+    return x * lax.rsqrt(jnp.maximum(jnp.sum(x**2, -1, keepdims=True), floor))
+
+
 class Conv(nnx.Module):
     """Convolution with a kernel [K,L,I,O]; computes in the kernel's own type."""
 
@@ -289,13 +294,15 @@ class FlatDense(nnx.Module):
 class Head(nnx.Module):
     """[B,side,side,channels] -> [B,embedding]: the head that the three MXNet families share.
 
-    BN, (dropout, not here), flatten, fully connected, BN whose gamma is 1.
+    BN, (dropout, not here), flatten, fully connected, BN whose gamma is 1 without `scale`.
     """
 
-    def __init__(self, side: int, channels: int, embedding: int, *, rngs: nnx.Rngs):
+    def __init__(
+        self, side: int, channels: int, embedding: int, *, scale: bool = False, rngs: nnx.Rngs
+    ):
         self.bn = batch_norm(channels, epsilon=MXNET_EPSILON, rngs=rngs)
         self.dense = FlatDense(side, side, channels, embedding, rngs=rngs)
-        self.embedding_bn = batch_norm(embedding, epsilon=MXNET_EPSILON, scale=False, rngs=rngs)
+        self.embedding_bn = batch_norm(embedding, epsilon=MXNET_EPSILON, scale=scale, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.embedding_bn(self.dense(self.bn(x).astype(jnp.float32)))

@@ -15,13 +15,17 @@ import jax.numpy as jnp
 from flax import nnx
 
 from opom_jax.networks import inception_resnet, mobilenet
+from opom_jax.networks.deepface import DeepFace
+from opom_jax.networks.deepid import DeepID
 from opom_jax.networks.edgeface import SETTINGS, EdgeFace
 from opom_jax.networks.inception_resnet import InceptionResNet
 from opom_jax.networks.inception_resnet_v1 import InceptionResNetV1
 from opom_jax.networks.ir import IR, IRESNET_UNITS, UNITS
 from opom_jax.networks.mobilefacenet import NARROW_185K, NARROW_377K, MobileFaceNet
 from opom_jax.networks.mobilenet import MobileNet
+from opom_jax.networks.openface import OpenFace
 from opom_jax.networks.resnet import ResNet
+from opom_jax.networks.vgg_face import VGGFace
 from opom_jax.networks.vit import SIZES, VisionTransformer
 
 CHANNELS = ("RGB", "BGR")
@@ -36,7 +40,8 @@ class Spec:
       build: rngs -> Flax module; calling it gives (embedding f32[B,D], taps).
       embedding: D.
       size: side of the square RGB image that is cropped and scaled, in pixels.
-      crop: (top, bottom, left, right) pixels kept: rows top:bottom, columns left:right.
+      crop: (top, bottom, left, right) pixels kept: rows top:bottom, columns left:right; those
+        beyond the image are black.
       channels: order the network was trained with, "RGB" or "BGR".
       mean: subtracted, per channel in the network's order, 0..255 scale.
       scale: multiplied after that.
@@ -63,7 +68,9 @@ class Spec:
             images = jax.image.resize(images, shape, "bilinear")
         if self.crop is not None:
             top, bottom, left, right = self.crop
-            images = images[:, top:bottom, left:right]
+            borders = ((-top, bottom - self.size, 0), (-left, right - self.size, 0))
+            black = jnp.zeros((), images.dtype)
+            images = jax.lax.pad(images, black, ((0, 0, 0), *borders, (0, 0, 0)))
         if self.channels == "BGR":
             images = images[..., ::-1]
         mean, scale = (jnp.array(v).reshape(1, 1, 1, 3) for v in (self.mean, self.scale))
@@ -140,7 +147,22 @@ def _target(family: Callable[..., nnx.Module], *settings, layout="", embedding=5
     )
 
 
+def _deepface(family: Callable[..., nnx.Module], layout, embedding, *, size, crop=None, **settings):
+    """As the library deepface feeds its Keras networks: BGR, x / 255."""
+    return Spec(
+        build=lambda rngs: family(embedding=embedding, rngs=rngs, **settings),
+        embedding=embedding,
+        layout=f"keras_{layout}",
+        size=size,
+        crop=crop,
+        channels="BGR",
+        mean=(0.0,) * 3,
+        scale=(1 / 255,) * 3,
+    )
+
+
 _small = partial(_target, embedding=128, stem_stride=2)
+_facenet = partial(_deepface, InceptionResNetV1, "facenet", size=160, bn_scale=False)
 _112x96 = partial(_mobilefacenet, "mobilefacenet_blocks", crop=(0, 112, 8, 104), spatial=(7, 6))
 _IMAGENET_MEAN = tuple(255 * m for m in (0.485, 0.456, 0.406))
 _IMAGENET_SCALE = tuple(1 / (255 * s) for s in (0.229, 0.224, 0.225))
@@ -178,6 +200,17 @@ NETWORKS: dict[str, Spec] = {
     ),
     **{name: _unit("edgeface", EdgeFace, **kwargs) for name, kwargs in SETTINGS.items()},
     **{name: _unit("vit", VisionTransformer, *size) for name, size in SIZES.items()},
+    # Chameleon's pool
+    "arcface_resnet_34": _deepface(
+        ResNet, "arcface", 512, size=112, units=IRESNET_UNITS[34], embedding_scale=True
+    ),
+    "facenet": _facenet(128),
+    "facenet512": _facenet(512),
+    "openface": _deepface(OpenFace, "openface", 128, size=96),
+    "vgg_face": _deepface(VGGFace, "vgg_face", 4096, size=224),
+    # 47 x 47 with 4 black rows above and below, as deepface fits a square face into 55 x 47
+    "deepid": _deepface(DeepID, "deepid", 160, size=47, crop=(-4, 51, 0, 47)),
+    "fb_deepface": _deepface(DeepFace, "fb_deepface", 4096, size=152),
     "mobilenet": _target(MobileNet, layout="mxnet_mobilenet"),
     "se_resnet_50": _target(ResNet, se=True, layout="mxnet_resnet"),
     "resnet_50": _target(ResNet, layout="mxnet_resnet"),

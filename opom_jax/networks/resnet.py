@@ -1,10 +1,11 @@
-"""ResNet-50 and SE-ResNet-50 of the paper's targets (MXNet's layout for faces).
+"""ResNet-50 and SE-ResNet-50 of the paper's targets (MXNet's layout), and ArcFace's ResNet-34.
 
 Source: the published graph of ser50, node by node. A unit is BN, 3x3 convolution, BN, PReLU, 3x3
 convolution (stride), BN [, squeeze-excitation]; the shortcut of a stage's first unit is always a
 1x1 convolution + BN of the unit's input, elsewhere the input itself. Other than in `ir.py` a BN
 stands between the first convolution and the PReLU, and the gates have biases and a PReLU. All eps
-are 2e-5; the dropout before the embedding's dense layer is left out.
+are 2e-5; the dropout before the embedding's dense layer is left out. deepface's Keras port of
+ArcFace is the plain ResNet with other depths, but that its last BN has a gamma.
 """
 
 from collections.abc import Sequence
@@ -67,6 +68,7 @@ class ResNet(nnx.Module):
       widths: channels of the stages; those of the first are the stem's too.
       stem_stride: 2 halves the picture at the stem.
       embedding: length of the embedding.
+      embedding_scale: the last BN has a gamma.
       rngs: random streams for the initial weights.
     """
 
@@ -80,6 +82,7 @@ class ResNet(nnx.Module):
         widths: Sequence[int] = (64, 128, 256, 512),
         stem_stride: int = 1,
         embedding: int = 512,
+        embedding_scale: bool = False,
         rngs: nnx.Rngs,
     ):
         self.stem = Conv(3, widths[0], 3, stride=stem_stride, padding=1, rngs=rngs)
@@ -92,7 +95,7 @@ class ResNet(nnx.Module):
                 inputs = outputs
         self.body = nnx.List(body)
         side = halved(size, stem_stride * 2 ** len(widths))
-        self.head = Head(side, inputs, embedding, rngs=rngs)
+        self.head = Head(side, inputs, embedding, scale=embedding_scale, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         x = self.stem_prelu(self.stem_bn(self.stem(x)))

@@ -180,7 +180,9 @@ def test_preprocessing(channels):
 def test_cards_are_json(name):
     card = NETWORKS[name].card()
     assert json.loads(json.dumps(card)) == card
-    assert card["size"] == (224 if name.endswith("224") else 112)
+    other = {"inception_resnet_v1": 160, "facenet": 160, "facenet512": 160, "openface": 96}
+    other |= {"vgg_face": 224, "deepid": 47, "fb_deepface": 152}
+    assert card["size"] == other.get(name, 224 if name.endswith("224") else 112)
 
 
 # What is refused.
