@@ -5,11 +5,12 @@ and how each is turned into Flax's order.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
-from converters.rules import inception_resnet_v1, ir, mobilefacenet
+from converters.rules import inception_resnet_v1, ir, mobilefacenet, mxnet
 from opom_jax.networks.ir import IRESNET_UNITS, UNITS
 
 Transform = Callable[[np.ndarray, tuple[int, ...]], np.ndarray]
@@ -37,8 +38,14 @@ def _flat_dense(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return array.reshape(outputs, channels, height, width).transpose(2, 3, 1, 0)
 
 
-# kind -> {leaf in the file: (leaf in Flax, transform, dimensions in the file)}
-KINDS: dict[str, dict[str, tuple[str, Transform, int]]] = {
+_STATISTICS = {
+    "beta": ("bias", _same, 1),
+    "moving_mean": ("mean", _same, 1),
+    "moving_var": ("var", _same, 1),
+}
+# kind -> {leaf in the file: (leaf in Flax, transform, dimensions in the file)}; without a transform
+# the file's array must have the shape of that leaf, and is dropped
+KINDS: dict[str, dict[str, tuple[str, Transform | None, int]]] = {
     "conv": {"weight": ("kernel", _conv, 4), "bias": ("bias", _same, 1)},
     "depthwise": {"weight": ("kernel", _depthwise, 4)},
     "flat_dense": {"weight": ("kernel", _flat_dense, 2), "bias": ("bias", _same, 1)},
@@ -49,7 +56,11 @@ KINDS: dict[str, dict[str, tuple[str, Transform, int]]] = {
         "running_mean": ("mean", _same, 1),
         "running_var": ("var", _same, 1),
     },
+    "mxnet_prelu": {"gamma": ("slope", _same, 1)},
+    "mxnet_bn": {"gamma": ("scale", _same, 1), **_STATISTICS},
+    "mxnet_bn_fixed": {"gamma": ("bias", None, 1), **_STATISTICS},  # fix_gamma: it is 1
 }
+TORCH = r"(.*)\.(\w+)"
 
 
 class Layout(NamedTuple):
@@ -58,11 +69,19 @@ class Layout(NamedTuple):
     Attributes:
       rules: (pattern of a layer's prefix, Flax path template, kind of `KINDS`).
       prefixes: prefixes that all names of such a file may share; stripped by rule.
+      name: pattern of a name: the layer's prefix, the leaf.
+      groups: groups of the file that make one network together.
+      ignored: pattern of names that are no part of the network, its classifier.
     """
 
     rules: tuple[tuple[str, str, str], ...]
     prefixes: tuple[str, ...] = ()
+    name: str = TORCH
+    groups: tuple[str, ...] = ()
+    ignored: str = r"(.*\.)?num_batches_tracked"
 
+
+_mxnet = partial(Layout, name=mxnet.NAME, groups=("arg", "aux"), ignored=mxnet.CLASSIFIER)
 
 LAYOUTS: dict[str, Layout] = {
     "ir": Layout(ir.RULES),
@@ -73,4 +92,5 @@ LAYOUTS: dict[str, Layout] = {
     "mobilefacenet_named": Layout(mobilefacenet.NAMED, ("arcface.",)),
     "inception_resnet_v1": Layout(inception_resnet_v1.RULES),
     "mobilefacenet_v2": Layout(mobilefacenet.V2),
+    **{f"mxnet_{family}": _mxnet(rules) for family, rules in mxnet.RULES.items()},
 }
