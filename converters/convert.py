@@ -1,5 +1,6 @@
 """Strict conversion: every array of the network found once, every name of the file used."""
 
+import functools
 import hashlib
 import os
 import re
@@ -14,9 +15,8 @@ from converters.rules import KINDS, LAYOUTS, Layout
 from opom_jax.errors import InputError
 from opom_jax.networks import recognizer
 from opom_jax.networks.graph import Graph, paths
-from opom_jax.networks.registry import NETWORKS
+from opom_jax.networks.registry import NETWORKS, Spec
 
-IGNORED = re.compile(r"(^|\.)num_batches_tracked$")
 WRAPPERS = ("module.",)  # torch's DataParallel
 
 
@@ -32,7 +32,7 @@ def convert(
 
     Args:
       weights: torch file (.pth, .pt, .ckpt; zip or legacy), tensors nested under any key;
-        .safetensors; Keras' .h5 and .keras.
+        .safetensors; MXNet's .params for the layouts of its families; Keras' .h5 and .keras.
       network: name of the registry.
       out: folder to make; must not exist.
       key: which dict of the file ("state_dict", "a/b"), where more than one could be meant.
@@ -97,6 +97,24 @@ def convert_graph(
     weights, out = Path(weights), Path(out)
     if out.exists():
         raise InputError(f"{out} exists already; remove it or choose another --out.")
+    spec, arrays = translate_graph(
+        weights, scaling, channels, symbol=symbol, size=size, output=output
+    )
+    _check_finite(weights, arrays)
+    recognizer.save(out, spec, arrays, _source(weights))
+    return out
+
+
+def translate_graph(
+    weights: Path,
+    scaling: str | None = None,
+    channels: str = "RGB",
+    *,
+    symbol: os.PathLike | str | None = None,
+    size: int = 112,
+    output: str | None = None,
+) -> tuple[Spec, dict[str, np.ndarray]]:
+    """The network of a file and its {path: array}; see `convert_graph`."""
     if symbol is not None:
         graph, arrays = mxnet.read(symbol, weights, (size, size), output)
     else:
@@ -106,13 +124,10 @@ def convert_graph(
             f"{weights} does not say which pixel values it wants; give --scaling, one of "
             f"{', '.join(SCALINGS)}."
         )
-    _check_finite(weights, arrays)
     mean, scale = SCALINGS[scaling or "none"]
-    spec = recognizer.graph_spec(graph, channels=channels, mean=mean, scale=scale)
     where = paths(graph)
-    named = {where[name]: array for name, array in arrays.items()}
-    recognizer.save(out, spec, named, _source(weights))
-    return out
+    spec = recognizer.graph_spec(graph, channels=channels, mean=mean, scale=scale)
+    return spec, {where[name]: array for name, array in arrays.items()}
 
 
 def _scales_itself(graph: Graph) -> bool:
@@ -143,6 +158,7 @@ def translate(
     if NETWORKS[network].layout not in LAYOUTS:
         raise InputError(f"No published weights of network {network!r} can be read; train it here.")
     layout = LAYOUTS[NETWORKS[network].layout]
+    groups = _joined(weights, groups, layout)
     wanted = {p: tuple(v.shape) for p, v in recognizer.abstract_params(network).items()}
     if key is not None and key not in groups:
         raise InputError(f"{weights} has no tensors under {key!r}; it has {_listed(groups)}.")
@@ -162,8 +178,19 @@ def translate(
     )
 
 
+def _joined(weights: Path, groups: Mapping[str, Mapping[str, np.ndarray]], layout: Layout):
+    """What the layout says makes one network together as one group, else the groups as they are."""
+    if not layout.groups or groups.keys() != {*layout.groups}:
+        return groups
+    joined = {name: array for group in groups.values() for name, array in group.items()}
+    if len(joined) < sum(map(len, groups.values())):
+        raise InputError(f"{weights} names an array twice; give the file as it was saved.")
+    return {"": joined}
+
+
 def _strip(group: Mapping[str, np.ndarray], layout: Layout, prefix: str | None):
-    names = {name: array for name, array in group.items() if not IGNORED.search(name)}
+    ignored = re.compile(layout.ignored)
+    names = {name: array for name, array in group.items() if not ignored.fullmatch(name)}
     if prefix is not None:
         return {n.removeprefix(prefix): a for n, a in names.items() if n.startswith(prefix)}
     for wrapper in (*WRAPPERS, *layout.prefixes):
@@ -176,8 +203,6 @@ def _merge(group, layout: Layout, wanted: Mapping[str, tuple[int, ...]]):
     """Arrays of the network, and the sorted list of what is missing, unexpected or misshapen."""
     arrays, problems = {}, []
     for name, array in group.items():
-        if not {name, name.rpartition(".")[0]}.isdisjoint(layout.unused):
-            continue
         target = _target(name, layout)
         if target is None or target[0] not in wanted:
             problems.append(f" + {name} {array.shape}")
@@ -185,10 +210,12 @@ def _merge(group, layout: Layout, wanted: Mapping[str, tuple[int, ...]]):
         path, transform, dimensions = target
         shape = wanted[path]
         fits = array.ndim == dimensions and array.size == np.prod(shape)
-        converted = transform(array, shape) if fits else array
+        converted = transform(array, shape) if fits and transform else array
         if not fits or converted.shape != shape:
             problems.append(f" ! {name} {array.shape}, wanted for {path} {shape}")
             converted = np.zeros(shape, np.float32)
+        if transform is None:
+            continue
         with np.errstate(over="ignore"):  # float64 beyond float32 becomes inf, refused later
             arrays[path] = np.ascontiguousarray(converted, np.float32)
     problems += [f" - {path} {wanted[path]}" for path in wanted if path not in arrays]
@@ -197,13 +224,20 @@ def _merge(group, layout: Layout, wanted: Mapping[str, tuple[int, ...]]):
 
 def _target(name: str, layout: Layout):
     """(Flax path, transform, dimensions in the file) of a name, or None."""
-    prefix, _, leaf = name.rpartition(".")
-    for pattern, path, kind in layout.rules:
-        match = re.fullmatch(pattern, prefix)
+    parts = re.fullmatch(layout.name, name)
+    prefix, leaf = parts.groups() if parts else (name, "")
+    for pattern, path, kind in _compiled(layout):
+        match = pattern.fullmatch(prefix)
         if match and leaf in KINDS[kind]:
             flax_leaf, transform, dimensions = KINDS[kind][leaf]
             return f"{match.expand(path)}/{flax_leaf}", transform, dimensions
     return None
+
+
+@functools.cache
+def _compiled(layout: Layout) -> list[tuple[re.Pattern[str], str, str]]:
+    """The rules; large networks have more than `re` remembers."""
+    return [(re.compile(pattern), path, kind) for pattern, path, kind in layout.rules]
 
 
 def _listed(groups) -> str:

@@ -17,7 +17,8 @@ class Building:
 
     Attributes:
       nodes: so far.
-      arrays: {name: array}; floating ones become weights, integers constants.
+      arrays: {name: array}; floating ones become weights; integers, and scales of sizes,
+        constants.
     """
 
     def __init__(self):
@@ -49,13 +50,14 @@ class Building:
         """The graph with what the output needs and no more, and its float32 weights."""
         nodes = self._needed(output)
         read = {name for node in nodes for name in node.inputs}
+        scales = {name for n in nodes if n.operator == "Resize" for name in n.inputs[2:3]}
         weights, constants = {}, []
         for name in sorted(read & self.arrays.keys()):
             array = self.arrays[name]
-            if np.issubdtype(array.dtype, np.floating):
-                weights[name] = np.ascontiguousarray(array, np.float32)
+            if np.issubdtype(array.dtype, np.floating) and name not in scales:
+                weights[name] = np.asarray(array, np.float32, order="C")
             else:
-                numbers = tuple(int(n) for n in array.ravel())
+                numbers = tuple(array.ravel().tolist())
                 constants.append((name, array.dtype.name, array.shape, numbers))
         shapes = tuple((name, array.shape) for name, array in weights.items())
         graph = Graph(tuple(nodes), input, output, shape, tuple(constants), shapes)

@@ -5,11 +5,12 @@ and how each is turned into Flax's order.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
-from converters.rules import edgeface, inception_resnet_v1, ir, keras, mobilefacenet, vit
+from converters.rules import edgeface, inception_resnet_v1, ir, keras, mobilefacenet, mxnet, vit
 from opom_jax.networks.ir import IRESNET_UNITS, UNITS
 
 Transform = Callable[[np.ndarray, tuple[int, ...]], np.ndarray]
@@ -57,8 +58,14 @@ def _keras_slope(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return array[0, 0]
 
 
-# kind -> {leaf in the file: (leaf in Flax, transform, dimensions in the file)}
-KINDS: dict[str, dict[str, tuple[str, Transform, int]]] = {
+_STATISTICS = {
+    "beta": ("bias", _same, 1),
+    "moving_mean": ("mean", _same, 1),
+    "moving_var": ("var", _same, 1),
+}
+# kind -> {leaf in the file: (leaf in Flax, transform, dimensions in the file)}; without a transform
+# the file's array must have the shape of that leaf, and is dropped
+KINDS: dict[str, dict[str, tuple[str, Transform | None, int]]] = {
     "conv": {"weight": ("kernel", _conv, 4), "bias": ("bias", _same, 1)},
     "depthwise": {"weight": ("kernel", _depthwise, 4), "bias": ("bias", _same, 1)},
     "dense": {"weight": ("kernel", _dense, 2), "bias": ("bias", _same, 1)},
@@ -84,7 +91,11 @@ KINDS: dict[str, dict[str, tuple[str, Transform, int]]] = {
         "moving_mean": ("mean", _same, 1),
         "moving_variance": ("var", _same, 1),
     },
+    "mxnet_prelu": {"gamma": ("slope", _same, 1)},
+    "mxnet_bn": {"gamma": ("scale", _same, 1), **_STATISTICS},
+    "mxnet_bn_fixed": {"gamma": ("bias", None, 1), **_STATISTICS},  # fix_gamma: it is 1
 }
+TORCH = r"(.*)\.(\w+)"
 
 
 class Layout(NamedTuple):
@@ -93,13 +104,19 @@ class Layout(NamedTuple):
     Attributes:
       rules: (pattern of a layer's prefix, Flax path template, kind of `KINDS`).
       prefixes: prefixes that all names of such a file may share; stripped by rule.
-      unused: arrays or whole layers of such a file that the network has no use for.
+      name: pattern of a name: the layer's prefix, the leaf.
+      groups: groups of the file that make one network together.
+      ignored: pattern of names that are no part of the network, such as its classifier.
     """
 
     rules: tuple[tuple[str, str, str], ...]
     prefixes: tuple[str, ...] = ()
-    unused: tuple[str, ...] = ()
+    name: str = TORCH
+    groups: tuple[str, ...] = ()
+    ignored: str = r"(.*\.)?num_batches_tracked"
 
+
+_mxnet = partial(Layout, name=mxnet.NAME, groups=("arg", "aux"), ignored=mxnet.CLASSIFIER)
 
 LAYOUTS: dict[str, Layout] = {
     "ir": Layout(ir.RULES),
@@ -111,11 +128,12 @@ LAYOUTS: dict[str, Layout] = {
     "inception_resnet_v1": Layout(inception_resnet_v1.RULES),
     "mobilefacenet_v2": Layout(mobilefacenet.V2),
     "edgeface": Layout(edgeface.RULES, ("model.",)),
-    "vit": Layout(vit.RULES, unused=vit.UNUSED),
+    "vit": Layout(vit.RULES, ignored=vit.IGNORED),
     "keras_arcface": Layout(keras.ARCFACE),
     "keras_facenet": Layout(keras.FACENET),
     "keras_openface": Layout(keras.OPENFACE),
-    "keras_vgg_face": Layout(keras.VGG_FACE, unused=("conv2d_15",)),
+    "keras_vgg_face": Layout(keras.VGG_FACE, ignored=r"conv2d_15\..*"),
     "keras_deepid": Layout(keras.DEEPID),
-    "keras_fb_deepface": Layout(keras.FB_DEEPFACE, unused=("F8",)),
+    "keras_fb_deepface": Layout(keras.FB_DEEPFACE, ignored=r"F8\..*"),
+    **{f"mxnet_{family}": _mxnet(rules) for family, rules in mxnet.RULES.items()},
 }

@@ -15,4 +15,5 @@ RULES = (
     (r"feature\.2", "head", "dense"),
     (r"feature\.3", "embedding_bn", "bn"),
 )
-UNUSED = ("mask_token",)  # stands for tokens that training leaves out
+# mask_token stands for tokens that training leaves out
+IGNORED = r"(.*\.)?(num_batches_tracked|mask_token)"

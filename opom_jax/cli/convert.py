@@ -1,10 +1,12 @@
 """convert --weights=FILE --network=NAME --out=FOLDER
 convert --weights=FILE.onnx --out=FOLDER --scaling=NAME
 convert --weights=FILE.params --symbol=FILE-symbol.json --out=FOLDER
+convert --weights=FILE.params --network=NAME --out=FOLDER
 
 Converts published weights into a network folder. With --network the file's arrays go into a family
 of this package: every array must be found once and every name used, or all that differ are listed.
-ONNX files and MXNet's pairs hold the whole network and need no family.
+ONNX files and MXNet's pairs hold the whole network and need no family; MXNet's arrays alone go into
+the families of the paper's targets.
 """
 
 from pathlib import Path

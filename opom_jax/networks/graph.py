@@ -44,7 +44,7 @@ class Graph:
       input: name of the image.
       output: name of the embedding.
       shape: of the input, one image: (1, 3, H, W) or (1, H, W, 3).
-      constants: (name, dtype, shape, numbers) of what decides shapes: integers.
+      constants: (name, dtype, shape, numbers) of what decides shapes: integers, scales of sizes.
       weights: (name, shape) of every float32 array.
     """
 
@@ -52,7 +52,7 @@ class Graph:
     input: str
     output: str
     shape: tuple[int, int, int, int]
-    constants: tuple[tuple[str, str, tuple[int, ...], tuple[int, ...]], ...]
+    constants: tuple[tuple[str, str, tuple[int, ...], tuple[float, ...]], ...]
     weights: tuple[tuple[str, tuple[int, ...]], ...]
 
     @property
@@ -139,8 +139,8 @@ def paths(graph: Graph) -> dict[str, str]:
 
 
 def _leaf(shape: tuple[int, ...]) -> str:
-    """A kernel, to which precision applies, has more than one axis."""
-    return "kernel" if len(shape) > 1 else "vector"
+    """A kernel, to which precision applies; slopes (C,1,1) are none."""
+    return "kernel" if sum(side > 1 for side in shape) > 1 else "vector"
 
 
 def run(graph: Graph, weights: Mapping[str, jax.Array], image: jax.Array) -> jax.Array:

@@ -53,10 +53,9 @@ class Value(NamedTuple):
         """The array, to be broadcast against [N,H,W,C]."""
         if self.last:
             return self.array
-        missing = 4 - self.array.ndim
-        if missing < 0:
+        if self.array.ndim > 4:
             raise ValueError(f"{self.array.ndim} dimensions beside an image")
-        return self.array.reshape((1,) * missing + self.array.shape).transpose(0, 2, 3, 1)
+        return _of_rank(self.array, 4).transpose(0, 2, 3, 1)
 
     @property
     def constant(self) -> np.ndarray:
@@ -84,6 +83,11 @@ def _integers(value: Value | None, otherwise: Sequence[int] = ()) -> list[int]:
     return [int(v) for v in value.constant.ravel()] if value is not None else list(otherwise)
 
 
+def _of_rank(array: Array, rank: int) -> Array:
+    """With axes of length 1 in front, as broadcasting adds them."""
+    return array.reshape((1,) * (rank - array.ndim) + array.shape)
+
+
 def _library(values: Sequence[Value]):
     return np if all(isinstance(value.array, np.ndarray) for value in values) else jnp
 
@@ -95,7 +99,8 @@ def _broadcast(function: Callable[..., Array], values: Sequence[Value]) -> Value
     """function(library, *arrays) of arrays in one layout."""
     library, last = _library(values), any(value.last for value in values)
     arrays = [value.channels_last if last else value.array for value in values]
-    found = function(library, *arrays)
+    rank = max(array.ndim for array in arrays)
+    found = function(library, *(_of_rank(array, rank) for array in arrays))
     return Value(np.asarray(found) if library is np else found, last)
 
 
@@ -212,18 +217,19 @@ def _conv(given: Attributes, x: Value, kernel: Value, bias: Value | None = None)
     if kernel.array.ndim != 4:
         raise ValueError(f"a kernel of {kernel.array.ndim} dimensions")
     weights = kernel.array.transpose(2, 3, 1, 0)  # HWIO
-    image = x.channels_last.astype(weights.dtype)
+    image = x.channels_last
     groups, channels = given.get("group", 1), image.shape[3]
     strides, dilations = tuple(given.get("strides", (1, 1))), tuple(given.get("dilations", (1, 1)))
     pads = _sides(given, image.shape[1:3], weights.shape[:2])
-    even = len({*strides}) == 1 and dilations == (1, 1) and len({*pads[0], *pads[1]}) == 1
+    even = len({*strides}) == 1 and dilations == (1, 1) and all(a == b for a, b in pads)
+    (rows, _), (columns, _) = pads
     if even and groups == 1:
-        y = convolution(image, weights, strides[0], pads[0][0])
-    elif even and groups == channels == weights.shape[3] and weights.shape[2] == 1:
-        y = depthwise(image, weights[:, :, 0], strides[0], pads[0][0])
+        y = convolution(image.astype(weights.dtype), weights, strides[0], (rows, columns))
+    elif even and rows == columns and groups == channels == weights.shape[3]:
+        y = depthwise(image, weights[:, :, 0], strides[0], rows)
     else:
         y = lax.conv_general_dilated(
-            image,
+            image.astype(weights.dtype),
             weights,
             strides,
             pads,
@@ -231,17 +237,19 @@ def _conv(given: Attributes, x: Value, kernel: Value, bias: Value | None = None)
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
             feature_group_count=groups,
         )
-    return Value(y if bias is None else y + bias.array, True)
+    y = y.astype(image.dtype)
+    return Value(y if bias is None else y + _of_rank(bias.array, 4), True)
 
 
 @operator("BatchNormalization")
 def _batch_norm(given: Attributes, x: Value, *statistics: Value) -> Value:
     gamma, beta, mean, variance = (value.array for value in statistics)
     factor = gamma * lax.rsqrt(variance + given.get("epsilon", 1e-5))
-    if x.last:
-        return Value(x.array * factor + (beta - mean * factor), True)
-    shape = (1, -1, *[1] * (x.array.ndim - 2))
-    return Value(x.array * factor.reshape(shape) + (beta - mean * factor).reshape(shape))
+    shape = (-1,) if x.last else (-1, *[1] * (x.array.ndim - 2))
+    factor, offset = (
+        _of_rank(array.reshape(shape), x.array.ndim) for array in (factor, beta - mean * factor)
+    )
+    return Value(x.array * factor + offset, x.last)
 
 
 def _windows(given: Attributes, image: Array) -> tuple[tuple, tuple, list]:
@@ -312,18 +320,23 @@ def _resize(given: Attributes, x: Value, _roi=None, scales=None, sizes=None) -> 
 # Products.
 
 
+def _product(left: Array, right: Array) -> Array:
+    """In the type of the right one, a weight as a rule; given back in the wider of both."""
+    wide = jnp.promote_types(left.dtype, right.dtype)
+    return (left.astype(right.dtype) @ right).astype(wide)
+
+
 @operator("Gemm")
 def _gemm(given: Attributes, a: Value, b: Value, c: Value | None = None) -> Value:
     left = a.plain.T if given.get("transA") else a.plain
     right = b.plain.T if given.get("transB") else b.plain
-    product = given.get("alpha", 1.0) * (left.astype(right.dtype) @ right)
-    return Value(product if c is None else product + given.get("beta", 1.0) * c.plain)
+    product = given.get("alpha", 1.0) * _product(left, right)
+    return Value(product if c is None else product + given.get("beta", 1.0) * _of_rank(c.plain, 2))
 
 
 @operator("MatMul")
 def _matmul(_: Attributes, a: Value, b: Value) -> Value:
-    left, right = a.plain, b.plain
-    return Value(left.astype(right.dtype) @ right)
+    return Value(_product(a.plain, b.plain))
 
 
 # Shapes.
@@ -488,8 +501,9 @@ def _layer_norm(given: Attributes, x: Value, scale: Value, bias: Value | None = 
     axes = tuple(range(given.get("axis", -1) % array.ndim, array.ndim))
     centred = array - array.mean(axes, keepdims=True)
     variance = (centred**2).mean(axes, keepdims=True)
-    y = centred * lax.rsqrt(variance + given.get("epsilon", 1e-5)) * scale.plain
-    return Value(y if bias is None else y + bias.plain)
+    y = centred * lax.rsqrt(variance + given.get("epsilon", 1e-5))
+    y = y * _of_rank(scale.plain, array.ndim)
+    return Value(y if bias is None else y + _of_rank(bias.plain, array.ndim))
 
 
 @operator("InstanceNormalization")
@@ -497,6 +511,5 @@ def _instance_norm(given: Attributes, x: Value, scale: Value, bias: Value) -> Va
     image = x.channels_last
     centred = image - image.mean((1, 2), keepdims=True)
     variance = (centred**2).mean((1, 2), keepdims=True)
-    return Value(
-        centred * lax.rsqrt(variance + given.get("epsilon", 1e-5)) * scale.array + bias.array, True
-    )
+    y = centred * lax.rsqrt(variance + given.get("epsilon", 1e-5))
+    return Value(y * _of_rank(scale.array, 4) + _of_rank(bias.array, 4), True)

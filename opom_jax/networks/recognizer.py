@@ -71,15 +71,10 @@ def graph_spec(graph: Graph, **preprocessing) -> Spec:
         raise InputError(f"The graph takes images of {height} x {width}; name the crop.")
     size = preprocessing.pop("size", max(height, width))
     spec = Spec(Build(graph), 0, "", size, **preprocessing)
-    images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-    graphdef, state = _abstract_of(spec)
     try:
-        made = jax.eval_shape(
-            lambda s, x: nnx.merge(graphdef, s)(spec.preprocess(x))[0], state, images
-        )
+        return dataclasses.replace(spec, embedding=_length(spec))
     except (ValueError, TypeError) as error:
         raise InputError(f"The graph cannot be run: {_first_line(error)}.") from error
-    return dataclasses.replace(spec, embedding=made.shape[1])
 
 
 def recognizer(
@@ -325,8 +320,11 @@ def _of_card(card: dict, folder: Path) -> str | Spec:
         return card["network"]
     try:
         build = Build(Graph.from_json(card["graph"]))
-        return Spec.of_card(build, card["preprocessing"])
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        spec = Spec.of_card(build, card["preprocessing"])
+        if _length(spec) != spec.embedding:
+            raise ValueError("not the embedding of its card")
+        return spec
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         path = folder / "card.json"
         raise InputError(f"{path} has no graph that can be run; convert again.") from error
 
@@ -350,6 +348,14 @@ def _abstract(network: str | Spec):
 @functools.cache
 def _abstract_of(spec: Spec):
     return nnx.split(nnx.eval_shape(lambda: spec.build(nnx.Rngs(0))))
+
+
+@functools.cache
+def _length(spec: Spec) -> int:
+    """D of the embedding that a network makes, nothing computed; what JAX raises if it cannot."""
+    _, state = _abstract_of(spec)
+    images = jax.ShapeDtypeStruct((1, spec.size, spec.size, 3), jnp.float32)
+    return jax.eval_shape(_embed_of(spec), state, images).shape[1]
 
 
 def _first_line(error: Exception) -> str:

@@ -1,6 +1,5 @@
 """The targets' families: every node of the published graphs, and the small networks' budget."""
 
-import csv
 import functools
 import math
 from collections import Counter
@@ -31,13 +30,8 @@ from opom_jax.networks.mobilenet import MobileNet
 from opom_jax.networks.recognizer import _abstract, abstract_params
 from opom_jax.networks.registry import NETWORKS
 from opom_jax.networks.resnet import ResNet
+from tests.mxnet_twins import FACTORS, TABLES, numbers, read_table
 
-TABLES = {
-    "mobilenet": "m1_webface_soft.tsv",
-    "se_resnet_50": "ser50_webface_soft.tsv",
-    "resnet_50": "ser50_webface_soft.tsv",
-    "inception_resnet": "i1_webface_soft.tsv",
-}
 SMALL = ["ir_small", "mobilenet_small", "se_resnet_small", "inception_resnet_small"]
 # Alike widths: nodes run one by one, and every other shape is another compilation.
 NARROW_INCEPTION = Widths(
@@ -62,23 +56,11 @@ NARROW = {
 # The published tables.
 
 
-def numbers(text):
-    return tuple(int(n) for n in text.split("x"))
-
-
 @pytest.fixture(params=TABLES)
 def table(request, targets):
-    """(network, rows up to the embedding); without its gates for the plain ResNet."""
-    with open(targets / TABLES[request.param], newline="") as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))
-    for row in rows:
-        row["inputs"] = row["inputs"].split(",")
-        row["shape"] = row["output_shape_nhwc"] and numbers(row["output_shape_nhwc"])
-        row |= dict(pair.split("=") for pair in (row["attributes"] or "").split())
-    rows = rows[: [row["name"] for row in rows].index("fc1") + 1]
-    if request.param == "resnet_50":
-        rows = [row for row in rows if "_se_" not in row["name"]]
-    return request.param, rows
+    """(network, rows up to the embedding)."""
+    rows = read_table(targets, request.param)
+    return request.param, rows[: [row["name"] for row in rows].index("fc1") + 1]
 
 
 @functools.cache
@@ -278,8 +260,7 @@ def test_the_graph_of_the_table(table):
     net = random_state(NARROW[network](size=48, embedding=7, rngs=nnx.Rngs(0)))
     layers = layers_of(network, net)
     photo = jax.random.normal(jax.random.key(0), (1, 48, 48, 3))
-    scales = [0.17] * 10 + [0.1] * 20 + [0.2] * 9 + [1.0]
-    values = {f"mulscalar{k}_second": scale for k, scale in enumerate(scales, 1)}
+    values = {f"mulscalar{k}_second": factor for k, factor in enumerate(FACTORS, 1)}
     values["mulscalar0"] = photo
     for row in rows[rows.index(next(r for r in rows if r["name"] == "mulscalar0")) + 1 :]:
         if row["op"] != "Constant":
@@ -373,7 +354,7 @@ def test_ir_of_any_length(size, stem_stride, stages):
     assert embedding.shape == (1, 512) and len(taps) == stages + 1
 
 
-@pytest.mark.parametrize("network", [*SMALL, *TABLES])
+@pytest.mark.parametrize("network", SMALL)
 def test_weights_that_nobody_publishes(network):
     with pytest.raises(InputError, match=f"No published weights of network '{network}'"):
         translate(Path("weights.pth"), {"": {}}, network)

@@ -20,6 +20,7 @@ from opom_jax.networks.registry import NETWORKS
 
 torch = pytest.importorskip("torch")
 from tests import torch_twins  # noqa: E402
+from tests.mxnet_twins import TABLES  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -148,9 +149,9 @@ def test_parity_of_other_depths_and_sizes(monkeypatch, units, size, se):
 
 
 def test_every_network_that_is_converted_has_a_twin():
-    """Those of Keras are in test_keras.py."""
-    torch_layouts = {layout for layout in LAYOUTS if not layout.startswith("keras_")}
-    assert list(TWINS) == [n for n, spec in NETWORKS.items() if spec.layout in torch_layouts]
+    """Those of Keras are in test_keras.py, those of MXNet in tests/mxnet_twins.py."""
+    read = {n for n, s in NETWORKS.items() if s.layout in LAYOUTS and "keras_" not in s.layout}
+    assert {*TWINS, *TABLES} == read
 
 
 @pytest.mark.parametrize("name", TWINS)
