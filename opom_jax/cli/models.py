@@ -10,6 +10,7 @@ folder per person, or synthetic people if none is named, and whether its preproc
 
 import dataclasses
 import difflib
+import itertools
 import shutil
 from pathlib import Path
 
@@ -124,7 +125,7 @@ def _check(flags: absl_flags.FlagValues) -> None:
     else:
         photos = synthetic.photos(UNSEEN, 5, progress=Progress("drawing people", "photos"))
         photos, labels = photos.reshape(-1, *photos.shape[2:]), np.repeat(np.arange(len(photos)), 5)
-    found = separation(_features(network, photos), labels)
+    found = separation(_features(network, photos, Progress("checking", "photos")), labels)
     print(_report(network, found))
     if not flags.faces:
         print("These people are synthetic; networks of real faces are not made for them: --faces.")
@@ -148,13 +149,14 @@ def _faces(flags: absl_flags.FlagValues) -> tuple[np.ndarray, np.ndarray]:
     return read, np.repeat(np.arange(len(found)), [len(person.train) for person in found])
 
 
-def _features(network: Recognizer, photos: np.ndarray) -> np.ndarray:
-    progress = Progress("checking", "photos")
-
+def _features(
+    network: Recognizer, photos: np.ndarray, progress: Progress | None = None
+) -> np.ndarray:
     def batches():
         for k in range(0, len(photos), BATCH):
             yield photos[k : k + BATCH].astype(np.float32)  # one type, one compilation
-            progress(min(k + BATCH, len(photos)), len(photos))
+            if progress:
+                progress(min(k + BATCH, len(photos)), len(photos))
 
     return extractor(network)(batches())
 
@@ -180,12 +182,14 @@ def _report(network: Recognizer, found: Separation) -> str:
 
 def _best(network: Recognizer, photos: np.ndarray, labels: np.ndarray) -> str:
     """Which of the known preprocessings separates these photos best."""
-    margins = {}
-    for channels in CHANNELS:
-        for name, (mean, scale) in SCALINGS.items():
-            other = dataclasses.replace(network.spec, channels=channels, mean=mean, scale=scale)
-            seen = disguised(photos, network.spec, other)
-            margins[channels, name] = separation(_features(network, seen), labels).margin
+    margins, progress = {}, Progress("checking", "preprocessings")
+    known = list(itertools.product(CHANNELS, SCALINGS))
+    for channels, name in known:
+        mean, scale = SCALINGS[name]
+        other = dataclasses.replace(network.spec, channels=channels, mean=mean, scale=scale)
+        seen = disguised(photos, network.spec, other)
+        margins[channels, name] = separation(_features(network, seen), labels).margin
+        progress(len(margins), len(known))
     best = max(margins, key=lambda key: np.nan_to_num(margins[key], nan=-np.inf))
     own = separation(_features(network, photos), labels).margin
     if not margins[best] > BETTER * own:
