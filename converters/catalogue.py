@@ -184,6 +184,8 @@ _EVOLVE = ("IR", "ZhaoJ9014/face.evoLVe", "MIT")
 _PLAIN, _GATED = r"backbone_ir\1_*.pth or Backbone_IR_\1_*.pth", r"Backbone_IR_SE_\1_*.pth"
 _INSIGHT = ("insightface, arcface_torch", "non-commercial research")
 _PROFACE = ("PRO-Face, of wujiyang/Face_Pytorch", "none given")
+_EDGEFACE = ("EdgeFace (EdgeNeXt)", "Idiap, EdgeFace", "BSD-3-Clause")
+_DEEPFACE = ("deepface (Chameleon's pool)", "MIT")
 _PAPER = ("the paper's targets (MXNet)", "")
 # Pattern of a name -> its origin; \1 in `file` is the pattern's group. The first that fits counts.
 ORIGINS: tuple[tuple[str, Origin], ...] = (
@@ -212,6 +214,22 @@ ORIGINS: tuple[tuple[str, Origin], ...] = (
             "20180402-114759-vggface2.pt",
             "3e-6",
         ),
+    ),
+    (r"edgeface_base", Origin(*_EDGEFACE, "edgeface_base.pt", "< 1e-4")),
+    (r"edgeface_(xs|s)_gamma_0(\d)", Origin(*_EDGEFACE, r"edgeface_\1_gamma_0\2.pt", "< 1e-4")),
+    (r"edgeface_(\w+)", Origin(*_EDGEFACE, r"edgeface_\1.pt", "< 1e-4")),
+    (r"vit_(\w)", Origin("ViT", *_INSIGHT, r"model.pt of vit_\1", "< 1e-4")),
+    (r"arcface_resnet_34", Origin("ResNet", *_DEEPFACE, "arcface_weights.h5", "< 1e-4")),
+    (
+        r"(facenet\d*)",
+        Origin("Inception-ResNet-v1", *_DEEPFACE, r"\1_weights.h5", "< 1e-4"),
+    ),
+    (r"openface", Origin("OpenFace", *_DEEPFACE, "openface_weights.h5", "< 1e-4")),
+    (r"vgg_face", Origin("VGG", *_DEEPFACE, "vgg_face_weights.h5", "< 1e-4")),
+    (r"deepid", Origin("DeepID", *_DEEPFACE, "deepid_keras_weights.h5", "< 1e-4")),
+    (
+        r"fb_deepface",
+        Origin("DeepFace", *_DEEPFACE, "VGGFace2_DeepFace_weights_val-0.9034.h5", "< 1e-4"),
     ),
     (r"mobilenet", Origin("MobileNet", *_PAPER, "m1_*.params", "< 1e-4")),
     (r"(?:se_)?resnet_50", Origin("ResNet", *_PAPER, "*.params", "< 1e-4")),
@@ -250,6 +268,22 @@ PARAMETERS: dict[str, int] = {
     "cbam_ir_50": 43_590_848,
     "cbam_ir_se_50": 43_813_568,
     "inception_resnet_v1": 23_482_624,
+    "edgeface_xxs": 1_244_744,
+    "edgeface_xs": 2_242_620,
+    "edgeface_xs_gamma_06": 1_770_492,
+    "edgeface_s_gamma_05": 3_652_520,
+    "edgeface_base": 18_225_812,
+    "vit_t": 19_137_536,
+    "vit_s": 76_022_784,
+    "vit_b": 113_832_960,
+    "vit_l": 255_683_584,
+    "arcface_resnet_34": 34_139_328,
+    "facenet": 22_779_312,
+    "facenet512": 23_467_824,
+    "openface": 3_733_968,
+    "vgg_face": 134_260_544,
+    "deepid": 395_080,
+    "fb_deepface": 102_412_864,
     "mobilenet": 28_900_160,
     "se_resnet_50": 43_819_608,
     "resnet_50": 43_590_336,

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -124,10 +125,17 @@ def translate_graph(
             f"{weights} does not say which pixel values it wants; give --scaling, one of "
             f"{', '.join(SCALINGS)}."
         )
-    mean, scale = SCALINGS[scaling or "none"]
     where = paths(graph)
-    spec = recognizer.graph_spec(graph, channels=channels, mean=mean, scale=scale)
+    spec = recognizer.graph_spec(graph, **pixels(scaling or "none", channels))
     return spec, {where[name]: array for name, array in arrays.items()}
+
+
+def pixels(scaling: str, channels: str) -> dict[str, Any]:
+    """The fields of a `Spec` for a name of `SCALINGS`, whose numbers are RGB's, and an order."""
+    mean, scale = SCALINGS[scaling]
+    if channels == "BGR":
+        mean, scale = mean[::-1], scale[::-1]
+    return {"channels": channels, "mean": mean, "scale": scale}
 
 
 def _scales_itself(graph: Graph) -> bool:

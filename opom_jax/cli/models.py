@@ -18,7 +18,7 @@ import numpy as np
 from absl import flags as absl_flags
 
 from converters.catalogue import PUBLIC, Public
-from converters.convert import SCALINGS, convert, convert_graph
+from converters.convert import SCALINGS, convert, convert_graph, pixels
 from converters.fetch import download
 from converters.listing import FORMATS, rows, scaling
 from opom_jax.cli.config import use_precision
@@ -185,8 +185,7 @@ def _best(network: Recognizer, photos: np.ndarray, labels: np.ndarray) -> str:
     margins, progress = {}, Progress("checking", "preprocessings")
     known = list(itertools.product(CHANNELS, SCALINGS))
     for channels, name in known:
-        mean, scale = SCALINGS[name]
-        other = dataclasses.replace(network.spec, channels=channels, mean=mean, scale=scale)
+        other = dataclasses.replace(network.spec, **pixels(name, channels))
         seen = disguised(photos, network.spec, other)
         margins[channels, name] = separation(_features(network, seen), labels).margin
         progress(len(margins), len(known))
