@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from converters.catalogue import ORIGINS, PARAMETERS, PUBLIC, Origin, Public
-from converters.convert import SCALINGS
+from converters.convert import SCALINGS, pixels
 from converters.rules import LAYOUTS
 from opom_jax.networks import recognizer
 from opom_jax.networks.registry import NETWORKS, Spec
@@ -120,8 +120,9 @@ def _row(name: str, spec: Spec, origin: Origin) -> Row:
 def scaling(spec: Spec) -> str:
     """The scaling of pixels in words: a name of `SCALINGS` or the formula."""
     own = np.array([spec.mean, spec.scale])
-    for name, known in SCALINGS.items():
-        if np.allclose(own, known, rtol=1e-6):
+    for name in SCALINGS:
+        known = pixels(name, spec.channels)
+        if np.allclose(own, [known["mean"], known["scale"]], rtol=1e-6):
             return name
     return f"(x-{spec.mean[0]:g})/{1 / spec.scale[0]:g}"
 
