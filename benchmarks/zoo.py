@@ -19,7 +19,7 @@ import numpy as np  # noqa: E402
 from absl import app, flags  # noqa: E402
 
 from opom_jax import laboratory  # noqa: E402
-from opom_jax.cli.generate import use_precision  # noqa: E402
+from opom_jax.cli.config import use_precision  # noqa: E402
 from opom_jax.cli.progress import Progress  # noqa: E402
 from opom_jax.evaluation.table import markdown  # noqa: E402
 from opom_jax.networks import recognizer  # noqa: E402

@@ -173,7 +173,7 @@ def clean_features(target: Recognizer, photos: Photos, cache: Path) -> Features:
             "network": target.digest,
             "preprocessing": target.spec.card(),
             "types": sorted({str(array.dtype) for array in jax.tree.leaves(target.params)}),
-            "products": jax.config.jax_default_matmul_precision,
+            "products": jax.config.jax_default_matmul_precision,  # pyright: ignore
             "pictures": hashlib.sha256(np.ascontiguousarray(pictures).data).hexdigest(),
         }
         shape = len(pictures), target.spec.embedding

@@ -18,8 +18,7 @@ from absl import flags as absl_flags
 import opom_jax
 from opom_jax import laboratory
 from opom_jax.cli import cache_folder
-from opom_jax.cli.config import workdir
-from opom_jax.cli.generate import use_precision
+from opom_jax.cli.config import use_precision, workdir
 from opom_jax.cli.progress import Progress
 from opom_jax.errors import InputError
 from opom_jax.evaluation import html

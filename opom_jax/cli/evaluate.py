@@ -16,7 +16,6 @@ from absl import flags as absl_flags
 
 from opom_jax.cli import cache_folder
 from opom_jax.cli import config as options
-from opom_jax.cli.generate import use_precision
 from opom_jax.cli.progress import Progress
 from opom_jax.data import images
 from opom_jax.data.people import Person, flat_images
@@ -44,7 +43,7 @@ def run(flags: absl_flags.FlagValues) -> None:
     config, workdir = flags.config, options.workdir(flags)
     options.settings(config)
     data = config.data
-    use_precision(config.precision)
+    options.use_precision(config.precision)
     targets = _targets(config)
     people = options.load_people(data)
     _check_people(people, workdir, data.image_size)

@@ -49,11 +49,11 @@ def cached(
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
     path = folder / f"{name}.npz"
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            features = stored["features"]
+        with open(path, "rb") as file:
+            features = np.load(file, allow_pickle=False)["features"]
         if features.shape == shape and features.dtype == np.float32:
             return features
-    except (OSError, ValueError, EOFError, KeyError, BadZipFile):
+    except (OSError, ValueError, EOFError, KeyError, IndexError, BadZipFile):
         pass  # absent or damaged (a .npz has checksums): computed below
     features = compute()
     partial = path.with_suffix(".partial")

@@ -20,7 +20,7 @@ def rounded(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 def write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Stores {path: array}; OSError if there is no room."""
     with open(path, "wb") as file:
-        np.savez(file, **{name: _stored(a) for name, a in arrays.items()})
+        np.savez(file, **{name: _stored(a) for name, a in arrays.items()})  # pyright: ignore
 
 
 def read(path: Path, shapes: Mapping[str, list[int]]) -> dict[str, np.ndarray]:

@@ -127,7 +127,7 @@ NETWORKS: dict[str, Spec] = {
     "se_resnet_50": _target(ResNet, se=True, layout="mxnet_resnet"),
     "resnet_50": _target(ResNet, layout="mxnet_resnet"),
     "inception_resnet": _target(InceptionResNet, layout="mxnet_inception_resnet"),
-    # for a CPU, trained here: 30 to 38 million multiply-adds a photo
+    # for a CPU, trained here: about 30 million multiply-adds a photo
     "ir_small": _small(IR, (1, 1, 2, 1), widths=(16, 32, 64, 96)),
     "mobilenet_small": _small(MobileNet, mobilenet.SMALL, stem=16),
     "se_resnet_small": _small(ResNet, (1, 2, 1, 1), se=True, reduction=4, widths=(16, 32, 64, 96)),

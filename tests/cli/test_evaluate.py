@@ -222,8 +222,10 @@ def test_a_damaged_cache_is_mended(world, opom, elsewhere, cache):
     empty, cut, other, pickled = cache.iterdir()
     empty.write_bytes(b"")
     cut.write_bytes(cut.read_bytes()[:-1])
-    np.save(other, np.zeros((1, 2), np.float32))
-    np.save(pickled, np.array([{}], object), allow_pickle=True)
+    with open(other, "wb") as file:
+        np.savez(file, features=np.zeros((1, 2), np.float32))
+    with open(pickled, "wb") as file:
+        np.savez(file, features=np.array([{}], object))
     assert opom(*world.evaluate(elsewhere)).code == 0
     assert outputs(elsewhere) == first and outputs(cache) == kept
 
