@@ -24,7 +24,7 @@ NETWORKS = {
     "target_sface": ("ir_small", "sface", 0.0, -1.0, 5500, 1500),
     "target_mobilenet": ("mobilenet_small", "softmax", 0.0, -1.0, 5500, 1500),
     "target_senet": ("se_resnet_small", "sface", 0.0, -1.0, 5500, 1200),
-    "target_inception_resnet": ("inception_resnet_small", "cosface", 40.0, 0.07, 8000, 2400),
+    "target_inception_resnet": ("inception_resnet_small", "arcface", 64.0, 0.1, 8000, 2300),
 }
 FIRST, APART = 1_000_000, 10_000  # number of the first person; between two networks
 

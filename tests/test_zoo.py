@@ -11,13 +11,9 @@ from opom_jax import laboratory
 from opom_jax.networks import recognizer
 from opom_jax.training.settings import Settings
 
+PEOPLE, PHOTOS = 100, 6
 ROOT = Path(__file__).resolve().parents[1]
-NAMES = [f"zoo:{card.parent.name}" for card in sorted(recognizer.ZOO.glob("*/card.json"))]
-
-WANTED = {*laboratory.SURROGATES.values(), *laboratory.TARGETS.values()}
-pytestmark = pytest.mark.skipif(
-    not set(NAMES) >= WANTED, reason=f"opom_jax/zoo has {len(NAMES)} networks of {len(WANTED)} yet"
-)
+NAMES = sorted([*laboratory.SURROGATES.values(), *laboratory.TARGETS.values()])
 
 
 def config(name: str):
@@ -29,7 +25,7 @@ def config(name: str):
 
 
 def test_studies_use_all_of_them():
-    assert sorted(WANTED) == NAMES
+    assert [f"zoo:{card.parent.name}" for card in sorted(recognizer.ZOO.glob("*/*.json"))] == NAMES
 
 
 def test_all_together_are_small():
@@ -46,7 +42,7 @@ def test_card_says_how_it_was_trained(name):
     assert card["source"]["data"]["synthetic"] == {
         key: synthetic[key] for key in ("first", "people", "photos", "seed")
     }
-    assert synthetic.first >= 1_000_000 > laboratory.FIRST_DISTRACTOR
+    assert synthetic.first >= laboratory.FIRST_KNOWN
 
 
 def test_no_two_were_trained_on_the_same_people():
@@ -57,7 +53,7 @@ def test_no_two_were_trained_on_the_same_people():
 
 @pytest.fixture(scope="module")
 def photos() -> laboratory.Photos:
-    return laboratory.synthetic_photos(60, photos=1, probes=5, distractors=2000, first=50_000)
+    return laboratory.synthetic_photos(PEOPLE, 1, PHOTOS, distractors=2000, first=50_000)
 
 
 @pytest.mark.slow
@@ -67,8 +63,8 @@ def test_finds_unseen_people_among_2000_others(name, photos, tmp_path):
     clean = laboratory.clean_features(network, photos, tmp_path)
     (found,) = laboratory.identify(network, photos, clean, [])
     assert found.protection()[0] <= 3.0
-    people = clean.probes.reshape(60, 5, -1)
+    people = clean.probes.reshape(PEOPLE, PHOTOS, -1)
     similar = np.einsum("pid,qjd->pqij", people, people)
-    own = similar[np.arange(60), np.arange(60)][:, *np.triu_indices(5, 1)].mean()
-    others = similar[~np.eye(60, dtype=bool)].mean()
+    own = similar[np.arange(PEOPLE), np.arange(PEOPLE)][:, *np.triu_indices(PHOTOS, 1)].mean()
+    others = similar[~np.eye(PEOPLE, dtype=bool)].mean()
     assert 0.5 <= own <= 0.75 and abs(others) < 0.05

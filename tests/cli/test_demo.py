@@ -7,15 +7,11 @@ import pytest
 
 from opom_jax import laboratory
 from opom_jax.cli import main
-from opom_jax.networks import recognizer
 
 METHODS = len(laboratory.SURROGATES) * len(laboratory.METHODS)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    len(list(recognizer.ZOO.glob("*/card.json"))) < 9, reason="opom_jax/zoo is not complete yet"
-)
 def test_demo_writes_report_and_tables(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["opom-jax", "demo", "--people=2"]) == 0
