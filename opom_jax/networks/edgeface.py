@@ -168,7 +168,9 @@ class Stage(nnx.Module):
         self.norm = layer_norm(inputs, epsilon=EPSILON, rngs=rngs) if later else None
         self.down = Patches(inputs, outputs, 2, rngs=rngs) if later else None
         size, groups, positions = 3 + 2 * index, max(2, index + 1), index == 1
-        blocks = [ConvBlock(outputs, size, dense, rngs=rngs) for _ in range(depth - later)]
+        blocks: list[ConvBlock | TransposeBlock] = [
+            ConvBlock(outputs, size, dense, rngs=rngs) for _ in range(depth - later)
+        ]
         if later:
             blocks.append(TransposeBlock(outputs, groups, heads, positions, dense, rngs=rngs))
         self.blocks = nnx.List(blocks)

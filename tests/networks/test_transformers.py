@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from converters import formats
 from converters.convert import convert, translate
 from opom_jax.errors import InputError
 from opom_jax.networks.edgeface import EdgeFace
@@ -226,3 +227,20 @@ def test_only_its_own_layout_has_a_mask_token(network, name):
     with pytest.raises(InputError) as caught:
         translate(Path("weights.pt"), {"": empty}, network)
     assert str(caught.value).splitlines()[1:] == [f" + {name.removeprefix('model.')} (1, 1, 8)"]
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_quantised_edgeface(tmp_path):
+    """The published files `edgeface_xs_q` and `edgeface_xxs_q`: what is dense is a step away."""
+    twin = randomize(FULL["edgeface_xxs"]())
+    quantised = torch.ao.quantization.quantize_dynamic(twin, {torch.nn.Linear}, dtype=torch.qint8)
+    path = tmp_path / "edgeface_xxs_q.pt"
+    torch.save(quantised.state_dict(), path)
+    found = translate(path, formats.read(path), "edgeface_xxs")
+    plain = {name: array.numpy() for name, array in twin.state_dict().items()}
+    for name, wanted in translate(path, {"": plain}, "edgeface_xxs").items():
+        dense = wanted.ndim == 2
+        half_a_step = 0.501 * np.abs(wanted).max() / 127 if dense else 0
+        np.testing.assert_allclose(found[name], wanted, rtol=0, atol=half_a_step, err_msg=name)
+        assert dense != np.array_equal(found[name], wanted)
