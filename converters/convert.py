@@ -107,7 +107,10 @@ def convert_graph(
         )
     _check_finite(weights, arrays)
     mean, scale = SCALINGS[scaling or "none"]
-    spec = recognizer.graph_spec(graph, channels=channels, mean=mean, scale=scale)
+    try:
+        spec = recognizer.graph_spec(graph, channels=channels, mean=mean, scale=scale)
+    except InputError as error:
+        raise InputError(f"{weights}: {error}") from error
     where = paths(graph)
     named = {where[name]: array for name, array in arrays.items()}
     recognizer.save(out, spec, named, _source(weights))

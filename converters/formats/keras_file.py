@@ -17,13 +17,15 @@ from typing import Any
 
 import numpy as np
 
+from converters.formats.contents import contents
 from opom_jax.errors import InputError
 
 HDF5, ZIP = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"
 WEIGHTS = "model.weights.h5"  # the member of a .keras file
-# of the child, beside four times the file and a second each 50 MB
-_MEMORY, _SECONDS = 512 << 20, 20
+# of all arrays, beside four times the file; of the child, and one more each 50 MB
+_SPARE, _SECONDS = 128 << 20, 4
 _MAX_ARRAYS, _MAX_DEPTH = 20_000, 20
+_START = f"import sys, {__name__} as it; sys.exit(it._child(*map(int, sys.argv[1:])))"
 
 
 def read(path: os.PathLike | str) -> dict[str, dict[str, np.ndarray]]:
@@ -39,27 +41,24 @@ def read(path: os.PathLike | str) -> dict[str, dict[str, np.ndarray]]:
       InputError: unreadable, damaged, with links or data outside the file.
     """
     path = Path(path)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror or error}).") from error
+    content = contents(path)
     if content.startswith(ZIP):
         content = _member(path, content)
     size = len(content)
-    memory, seconds = _MEMORY + 4 * size, _SECONDS + size // (50 << 20)
-    command = [sys.executable, "-m", __name__, str(memory), str(seconds)]
+    memory, seconds = _SPARE + 4 * size, _SECONDS + size // (50 << 20)
+    command = [sys.executable, "-P", "-c", _START, str(memory), str(seconds)]
     root = str(Path(__file__).resolve().parents[2])
     environment = os.environ | {"PYTHONPATH": root, "OPENBLAS_NUM_THREADS": "1"}
     try:
         child = subprocess.run(
-            command, input=content, capture_output=True, timeout=2 * seconds, env=environment
+            command, input=content, capture_output=True, timeout=10 * seconds, env=environment
         )
     except subprocess.TimeoutExpired as error:
-        raise InputError(f"{path} cannot be read in {seconds} s; it is damaged.") from error
+        raise InputError(f"{path} takes too long to read; save it again.") from error
     if child.returncode != 0:
         said = child.stderr.decode("utf-8", "replace").strip().splitlines()
         reason = said[-1] if said and child.returncode == 3 else "it is damaged"
-        raise InputError(f"{path} is no Keras weights file that can be read: {reason}.")
+        raise InputError(f"{path} is no Keras weights file: {reason}; save it again.")
     with np.load(io.BytesIO(child.stdout), allow_pickle=False) as stored:
         names = bytes(stored["names"]).decode().split("\n") if "0" in stored else []
         return {"": {name: stored[str(k)] for k, name in enumerate(names)}}
@@ -70,8 +69,9 @@ def _member(path: Path, content: bytes) -> bytes:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             entry = archive.getinfo(WEIGHTS)
-            if entry.file_size > 20 * len(content) + _MEMORY:
-                raise zipfile.BadZipFile("too large")
+            too_large = entry.file_size > 20 * len(content) + _SPARE
+            if too_large or archive.namelist().count(WEIGHTS) > 1:
+                raise zipfile.BadZipFile("a bomb, or weights twice")
             with archive.open(entry) as file:
                 return file.read(entry.file_size)
     except KeyError as error:
@@ -85,10 +85,10 @@ class _Refused(Exception):
 
 
 def _arrays(file, budget: int) -> Iterator[tuple[str, np.ndarray]]:
-    """(path, array) of every data set, and nothing from outside the file."""
+    """(path, array) of every data set, each once, and nothing from outside the file."""
     import h5py
 
-    waiting, seen = [("", file, 0)], 0
+    waiting, seen, places = [("", file, 0)], 0, set()
     while waiting:
         prefix, group, depth = waiting.pop()
         for name in group:
@@ -96,6 +96,9 @@ def _arrays(file, budget: int) -> Iterator[tuple[str, np.ndarray]]:
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                 raise _Refused(f"it links to elsewhere at {path!r}")
             item = group[name]
+            if (place := h5py.h5o.get_info(item.id).addr) in places:
+                raise _Refused(f"it holds {path!r} under two names")
+            places.add(place)
             if isinstance(item, h5py.Group):
                 if depth == _MAX_DEPTH:
                     raise _Refused(f"it is nested too deeply at {path!r}")
@@ -118,7 +121,7 @@ def _child(memory: int, seconds: int) -> int:
     import h5py
 
     content = sys.stdin.buffer.read()
-    resource.setrlimit(resource.RLIMIT_AS, (memory + (1 << 30), memory + (1 << 30)))
+    resource.setrlimit(resource.RLIMIT_AS, (3 * memory + (512 << 20),) * 2)  # arrays, and the .npz
     try:
         with h5py.File(io.BytesIO(content), "r") as file:
             found = dict(_arrays(file, memory))
@@ -133,7 +136,3 @@ def _child(memory: int, seconds: int) -> int:
     np.savez(out, names=names, **numbered)
     sys.stdout.buffer.write(out.getbuffer())
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(_child(int(sys.argv[1]), int(sys.argv[2])))

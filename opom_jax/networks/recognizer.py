@@ -22,7 +22,7 @@ import orbax.checkpoint as ocp
 from flax import nnx
 
 from opom_jax import files
-from opom_jax.errors import InputError
+from opom_jax.errors import InputError, first_line
 from opom_jax.networks import half as half_size
 from opom_jax.networks.graph import Build, Graph
 from opom_jax.networks.registry import NETWORKS, Spec
@@ -70,15 +70,23 @@ def graph_spec(graph: Graph, **preprocessing) -> Spec:
         raise InputError(f"The graph takes images of {height} x {width}; name the crop.")
     size = preprocessing.pop("size", max(height, width))
     spec = Spec(Build(graph), 0, "", size, **preprocessing)
-    images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-    graphdef, state = _abstract_of(spec)
     try:
-        made = jax.eval_shape(
-            lambda s, x: nnx.merge(graphdef, s)(spec.preprocess(x))[0], state, images
-        )
-    except (ValueError, TypeError) as error:
-        raise InputError(f"The graph cannot be run: {_first_line(error)}.") from error
-    return dataclasses.replace(spec, embedding=made.shape[1])
+        return dataclasses.replace(spec, embedding=_embedding(spec))
+    except Exception as error:  # JAX and NumPy raise many kinds for what does not fit
+        raise InputError(
+            f"The graph cannot be run ({first_line(error)}); export the network again."
+        ) from error
+
+
+@functools.cache
+def _embedding(spec: Spec) -> int:
+    """Length of what a graph makes of an image, nothing computed; many errors if it cannot run."""
+    graphdef, state = _abstract_of(spec)
+    images = jax.ShapeDtypeStruct((1, spec.size, spec.size, 3), jnp.float32)
+    made = jax.eval_shape(lambda s, x: nnx.merge(graphdef, s)(spec.preprocess(x))[0], state, images)
+    if made.size == 0:
+        raise ValueError("its output is empty")
+    return made.shape[1]
 
 
 def recognizer(
@@ -212,9 +220,7 @@ def save(
         (partial / "card.json").write_text(json.dumps(card, indent=1) + "\n")
         os.rename(partial, folder)
     except Exception as error:  # a full disk is a ValueError of tensorstore
-        raise InputError(
-            f"{folder} cannot be written ({_first_line(error)}); mend that."
-        ) from error
+        raise InputError(f"{folder} cannot be written ({first_line(error)}); mend that.") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -252,7 +258,7 @@ def load(folder: os.PathLike | str, precision: str = "float32") -> Recognizer:
             )
     except Exception as error:  # orbax and tensorstore raise many kinds for damaged files
         raise InputError(
-            f"{weights} cannot be read ({_first_line(error)}); convert again."
+            f"{weights} cannot be read ({first_line(error)}); convert again."
         ) from error
     name = folder.resolve().name
     network = recognizer(kind, arrays, name=name, precision=precision)
@@ -307,10 +313,15 @@ def _of_card(card: dict, folder: Path) -> str | Spec:
         return card["network"]
     try:
         build = Build(Graph.from_json(card["graph"]))
-        return Spec.of_card(build, card["preprocessing"])
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        path = folder / "card.json"
-        raise InputError(f"{path} has no graph that can be run; convert again.") from error
+        spec = Spec.of_card(build, card["preprocessing"])
+        if spec.embedding != _embedding(spec):
+            raise ValueError("not the embedding of its graph")
+        return spec
+    except Exception as error:  # JAX and NumPy raise many kinds for what does not fit
+        raise InputError(
+            f"{folder / 'card.json'} has no graph that can be run ({first_line(error)}); "
+            "convert again."
+        ) from error
 
 
 def _name(network: str | Spec) -> str:
@@ -332,11 +343,6 @@ def _abstract(network: str | Spec):
 @functools.cache
 def _abstract_of(spec: Spec):
     return nnx.split(nnx.eval_shape(lambda: spec.build(nnx.Rngs(0))))
-
-
-def _first_line(error: Exception) -> str:
-    reason = str(getattr(error, "strerror", None) or error).strip()
-    return reason.splitlines()[0][:200] if reason else type(error).__name__
 
 
 def _join(path: tuple) -> str:

@@ -23,6 +23,7 @@ from opom_jax.networks.mobilenet import MobileNet
 from opom_jax.networks.resnet import ResNet
 
 CHANNELS = ("RGB", "BGR")
+MAX_SIDE = 4096  # pixels of an image that a stored network may ask for
 UNIT = (1 / 127.5, 1 / 127.5, 1 / 127.5)  # scale to -1..1
 
 
@@ -85,6 +86,8 @@ class Spec:
             raise ValueError("not numbers")
         if (len(spec.mean), len(spec.scale), spec.channels in CHANNELS) != (3, 3, True):
             raise ValueError("not a preprocessing")
+        if not 0 < spec.size <= MAX_SIDE:
+            raise ValueError(f"images of {spec.size}")
         return spec
 
 
