@@ -36,7 +36,7 @@ except ImportError as error:
 from benchmarks import published_loop, recipe, timing  # noqa: E402
 from converters.convert import translate  # noqa: E402
 from converters.formats import torch_file  # noqa: E402
-from opom_jax.cli.generate import use_precision  # noqa: E402
+from opom_jax.cli.config import use_precision  # noqa: E402
 from opom_jax.data import images, people  # noqa: E402
 from opom_jax.masks import generate as masks  # noqa: E402
 from opom_jax.networks.recognizer import Recognizer, recognizer  # noqa: E402

@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from opom_jax.cli import cache_folder, prepare_jax  # noqa: E402
+from opom_jax.cli import prepare_jax  # noqa: E402
 
 prepare_jax()
 
@@ -19,9 +19,10 @@ import numpy as np  # noqa: E402
 from absl import app, flags  # noqa: E402
 
 from opom_jax import laboratory  # noqa: E402
-from opom_jax.cli.generate import use_precision  # noqa: E402
+from opom_jax.cli.config import use_precision  # noqa: E402
 from opom_jax.cli.progress import Progress  # noqa: E402
 from opom_jax.evaluation.table import markdown  # noqa: E402
+from opom_jax.files import cache_folder  # noqa: E402
 from opom_jax.networks import recognizer  # noqa: E402
 
 PEOPLE = flags.DEFINE_integer("people", 100, "Synthetic people.", 2, 10_000)

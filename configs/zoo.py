@@ -13,19 +13,19 @@ import ml_collections
 
 from opom_jax.cli.train import get_config as defaults
 
-# name -> (network, head, steps); the place in the table is the seed and chooses the people
+# name -> (network, head, its scale and margin, people, steps); scale and margin are for few people,
+# 0 and -1 the head's own; the place in the table is the seed and chooses the people
 NETWORKS = {
-    "surrogate_softmax": ("ir_small", "softmax", 1500),
-    "surrogate_cosface": ("ir_small", "cosface", 1500),
-    "surrogate_arcface": ("ir_small", "arcface", 1500),
-    "target_arcface": ("ir_small", "arcface", 1500),
-    "target_cosface": ("ir_small", "cosface", 1500),
-    "target_sface": ("ir_small", "sface", 1500),
-    "target_mobilenet": ("mobilenet_small", "sface", 1200),
-    "target_senet": ("se_resnet_small", "sface", 1200),
-    "target_inception_resnet": ("inception_resnet_small", "sface", 1200),
+    "surrogate_softmax": ("ir_small", "softmax", 0.0, -1.0, 5500, 1500),
+    "surrogate_cosface": ("ir_small", "cosface", 64.0, 0.07, 5500, 1500),
+    "surrogate_arcface": ("ir_small", "arcface", 64.0, 0.1, 5500, 1500),
+    "target_arcface": ("ir_small", "arcface", 64.0, 0.1, 5500, 1500),
+    "target_cosface": ("ir_small", "cosface", 64.0, 0.07, 5500, 1500),
+    "target_sface": ("ir_small", "sface", 0.0, -1.0, 5500, 1500),
+    "target_mobilenet": ("mobilenet_small", "softmax", 0.0, -1.0, 5500, 1500),
+    "target_senet": ("se_resnet_small", "sface", 0.0, -1.0, 5500, 1200),
+    "target_inception_resnet": ("inception_resnet_small", "cosface", 40.0, 0.07, 8000, 2400),
 }
-SETTINGS = {"cosface": (64.0, 0.07), "arcface": (64.0, 0.1)}  # scale and margin, for few people
 FIRST, APART = 1_000_000, 10_000  # number of the first person; between two networks
 
 
@@ -33,12 +33,11 @@ def get_config(name: str) -> ml_collections.ConfigDict:
     """The config of one network of the package."""
     place = list(NETWORKS).index(name)
     config = defaults()
-    config.network, config.head, config.steps = NETWORKS[name]
+    config.network, config.head, config.scale, config.margin, people, config.steps = NETWORKS[name]
     config.seed = place + 1
     config.half = True
     config.optimizer, config.learning_rate, config.warmup = "muon", 0.03, 100
     config.augment = 0.0
-    config.scale, config.margin = SETTINGS.get(config.head, (0.0, -1.0))
-    config.data.synthetic.people, config.data.synthetic.photos = 5500, 9
+    config.data.synthetic.people, config.data.synthetic.photos = people, 9
     config.data.synthetic.first = FIRST + place * APART
     return config

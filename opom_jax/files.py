@@ -1,18 +1,38 @@
 """Folders of results that are never half-written: files whole or not at all, one process at a time.
 
 A run's folder holds `config.json` (what the run is; another configuration is refused) and
-`metrics.jsonl` (a journal, whole lines of which survive any interruption).
+`metrics.jsonl` (a journal, whole lines of which survive any interruption). What outlives runs is in
+the user's cache folder.
 """
 
 import fcntl
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from opom_jax.errors import InputError
+
+
+def cache_folder() -> Path:
+    """Where compiled programs, features and fetched networks are kept: the user's cache folder."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "opom-jax"
+
+
+def private_folder(folder: Path) -> bool:
+    """Makes a folder for this user alone; False if that cannot be had.
+
+    The compilation cache runs what it finds, so nobody else may be able to write there.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        state = folder.stat()
+    except OSError:
+        return False
+    return state.st_uid == os.getuid() and not state.st_mode & (stat.S_IRWXG | stat.S_IRWXO)
 
 
 @contextmanager

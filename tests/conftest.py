@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.recipe import weights
-from opom_jax.cli import cache_folder, private_folder
+from opom_jax.files import cache_folder, private_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 

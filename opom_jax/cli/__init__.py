@@ -8,14 +8,13 @@ sentence on standard error and exit code 2, before anything is computed.
 import ctypes
 import importlib
 import os
-import stat
 import sys
 import warnings
-from pathlib import Path
 
 from absl import flags as absl_flags
 
 from opom_jax.errors import InputError
+from opom_jax.files import cache_folder, private_folder
 
 VERBS = {
     "demo": "the whole system on what comes with the package, in minutes",
@@ -23,6 +22,7 @@ VERBS = {
     "generate": "photos -> one mask per person",
     "evaluate": "masks -> protection rates against target networks (1:N identification)",
     "train": "photos or synthetic people -> a recogniser",
+    "models": "which networks there are; fetch public ones, check one on faces",
 }
 # XLA sends convolutions to one of two CPU libraries; without this one the step is 9-14 % faster.
 _CPU_FLAG = "--xla_cpu_experimental_ynn_fusion_type="
@@ -83,24 +83,6 @@ def _keep_memory() -> None:
         arenas, mappings, trim, pad = -8, -4, -1, -2  # names of malloc.h
         for parameter, value in ((arenas, 1), (mappings, 0), (trim, -1), (pad, 64 << 20)):
             mallopt(parameter, value)
-
-
-def cache_folder() -> Path:
-    """Where compiled programs and features are kept between runs: the user's cache folder."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "opom-jax"
-
-
-def private_folder(folder: Path) -> bool:
-    """Makes a folder for this user alone; False if that cannot be had.
-
-    The compilation cache runs what it finds, so nobody else may be able to write there.
-    """
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        state = folder.stat()
-    except OSError:
-        return False
-    return state.st_uid == os.getuid() and not state.st_mode & (stat.S_IRWXG | stat.S_IRWXO)
 
 
 def _parse(module, argv: list[str]) -> absl_flags.FlagValues | None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 import ml_collections.config_dict
 from absl import flags as absl_flags
 from ml_collections import config_flags
@@ -189,6 +190,12 @@ def load_people(data: ml_collections.ConfigDict) -> list[people.Person]:
         data.list_format,
         data.limit,
     )
+
+
+def use_precision(precision: str) -> None:
+    """float32 means float32 everywhere: no TF32 in an accelerator's products."""
+    choice = "highest" if precision == "float32" else "default"
+    jax.config.update("jax_default_matmul_precision", choice)
 
 
 def _flat(config, prefix: str = "") -> dict[str, Any]:

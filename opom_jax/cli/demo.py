@@ -17,15 +17,13 @@ from absl import flags as absl_flags
 
 import opom_jax
 from opom_jax import laboratory
-from opom_jax.cli import cache_folder
-from opom_jax.cli.config import workdir
-from opom_jax.cli.generate import use_precision
+from opom_jax.cli.config import use_precision, workdir
 from opom_jax.cli.progress import Progress
 from opom_jax.errors import InputError
 from opom_jax.evaluation import html
 from opom_jax.evaluation.quality import psnr, ssim
 from opom_jax.evaluation.table import Table, as_dict, csv, markdown
-from opom_jax.files import held, writing
+from opom_jax.files import cache_folder, held, writing
 from opom_jax.networks import recognizer
 from opom_jax.networks.recognizer import Recognizer
 

@@ -14,9 +14,7 @@ from pathlib import Path
 import numpy as np
 from absl import flags as absl_flags
 
-from opom_jax.cli import cache_folder
 from opom_jax.cli import config as options
-from opom_jax.cli.generate import use_precision
 from opom_jax.cli.progress import Progress
 from opom_jax.data import images
 from opom_jax.data.people import Person, flat_images
@@ -24,7 +22,7 @@ from opom_jax.errors import InputError
 from opom_jax.evaluation import report
 from opom_jax.evaluation.features import BATCH, cached, extractor
 from opom_jax.evaluation.identification import TOP, Ranks, ranks
-from opom_jax.files import read_config
+from opom_jax.files import cache_folder, read_config
 from opom_jax.masks.apply import apply_mask
 from opom_jax.masks.store import mask_path, read_mask
 from opom_jax.networks import recognizer
@@ -44,7 +42,7 @@ def run(flags: absl_flags.FlagValues) -> None:
     config, workdir = flags.config, options.workdir(flags)
     options.settings(config)
     data = config.data
-    use_precision(config.precision)
+    options.use_precision(config.precision)
     targets = _targets(config)
     people = options.load_people(data)
     _check_people(people, workdir, data.image_size)

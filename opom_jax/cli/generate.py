@@ -39,7 +39,7 @@ def run(flags: absl_flags.FlagValues) -> None:
     settings = options.settings(config)
     if not config.surrogate:
         raise InputError("config.surrogate is missing; name the folder of a converted network.")
-    use_precision(config.precision)
+    options.use_precision(config.precision)
     network = recognizer.load(config.surrogate, config.precision)
     people = options.load_people(config.data)
     for person in people:
@@ -68,12 +68,6 @@ def run(flags: absl_flags.FlagValues) -> None:
 
 def _digest(content) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
-
-
-def use_precision(precision: str) -> None:
-    """float32 means float32 everywhere: no TF32 in an accelerator's products."""
-    choice = "highest" if precision == "float32" else "default"
-    jax.config.update("jax_default_matmul_precision", choice)
 
 
 def _make(store: Store, settings, network, people: Sequence[Person], size: int, data) -> None:

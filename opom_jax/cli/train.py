@@ -14,8 +14,7 @@ import ml_collections.config_dict
 from absl import flags as absl_flags
 
 from opom_jax.cli import config as options
-from opom_jax.cli.config import require
-from opom_jax.cli.generate import use_precision
+from opom_jax.cli.config import require, use_precision
 from opom_jax.cli.progress import Progress
 from opom_jax.data.portrait.head import SIZE
 from opom_jax.errors import InputError

@@ -2,7 +2,8 @@
 
 A network's folder holds `card.json` (what it is, where it came from, every shape) and either
 `params/` (an orbax checkpoint of {path: array}) or `params.npz` (half the size, see `half.py`). The
-networks that come with the package are `zoo:NAME`.
+networks that come with the package are `zoo:NAME`, those that `models fetch` has brought
+`models:NAME`.
 """
 
 import dataclasses
@@ -229,14 +230,15 @@ def load(folder: os.PathLike | str, precision: str = "float32") -> Recognizer:
     """Loads a converted or trained network.
 
     Args:
-      folder: its folder, or "zoo:NAME" for one that comes with the package.
+      folder: its folder, or "zoo:NAME" for one that comes with the package, "models:NAME" for one
+        that was fetched.
       precision: as in `recognizer`.
 
     Raises:
       InputError: no card, a card of an unknown network or other shapes, damaged weights, a name
-        that is not in the zoo.
+        that is not in the zoo or was not fetched.
     """
-    folder = _from_zoo(str(folder)) if str(folder).startswith("zoo:") else Path(folder)
+    folder = _resolved(folder)
     card = read_card(folder)
     kind = _of_card(card, folder)
     wanted = {path: list(v.shape) for path, v in abstract_params(kind).items()}
@@ -294,12 +296,28 @@ def read_card(folder: Path) -> dict:
     return card
 
 
-def _from_zoo(name: str) -> Path:
-    names = sorted(path.parent.name for path in ZOO.glob("*/card.json"))
-    if name.removeprefix("zoo:") not in names:
-        known = ", ".join(f"zoo:{known}" for known in names) or "none, it is empty"
-        raise InputError(f"{name!r} is not in the zoo of the package; choose from {known}.")
-    return ZOO / name.removeprefix("zoo:")
+def on_shelf(shelf: Path) -> list[str]:
+    """Names of the networks in a folder of them, sorted; hidden ones are not finished."""
+    found = (path.parent.name for path in shelf.glob("*/card.json"))
+    return sorted(name for name in found if not name.startswith("."))
+
+
+def fetched() -> Path:
+    """The folder of the networks that `models fetch` has brought."""
+    return files.cache_folder() / "models"
+
+
+def _resolved(folder: os.PathLike | str) -> Path:
+    prefix, colon, name = str(folder).partition(":")
+    if not colon or prefix not in ("zoo", "models"):
+        return Path(folder)
+    shelf, where = ZOO, "in the zoo of the package"
+    if prefix == "models":
+        shelf, where = fetched(), "among the networks that `models fetch` has brought"
+    if name not in on_shelf(shelf):
+        known = ", ".join(f"{prefix}:{known}" for known in on_shelf(shelf)) or "none, it is empty"
+        raise InputError(f"{str(folder)!r} is not {where}; choose from {known}.")
+    return shelf / name
 
 
 def _weights(folder: Path) -> Path:

@@ -175,5 +175,5 @@ NETWORKS: dict[str, Spec] = {
     "ir_small": _small(IR, (1, 1, 2, 1), widths=(16, 32, 64, 96)),
     "mobilenet_small": _small(MobileNet, mobilenet.SMALL, stem=16),
     "se_resnet_small": _small(ResNet, (1, 2, 1, 1), se=True, reduction=4, widths=(16, 32, 64, 96)),
-    "inception_resnet_small": _small(InceptionResNet, inception_resnet.SMALL, blocks=(1, 1, 2)),
+    "inception_resnet_small": _small(InceptionResNet, inception_resnet.SMALL, blocks=(1, 2, 2)),
 }

@@ -165,7 +165,7 @@ def opom(compiled, capfd, monkeypatch) -> Callable[..., Answer]:
             warnings.filterwarnings("ignore", "the load_module", DeprecationWarning)
             code = cli.main(["opom-jax", *map(str, arguments)])
         out, error = capfd.readouterr()
-        progress = ("checking", "generate: ")
+        progress = ("checking", "generate: ", "fetching", "drawing")
         return Answer(code, out, [e for e in error.splitlines() if not e.startswith(progress)])
 
     precision = jax.config.jax_default_matmul_precision
