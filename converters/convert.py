@@ -125,8 +125,11 @@ def translate_graph(
             f"{weights} does not say which pixel values it wants; give --scaling, one of "
             f"{', '.join(SCALINGS)}."
         )
+    try:
+        spec = recognizer.graph_spec(graph, **pixels(scaling or "none", channels))
+    except InputError as error:
+        raise InputError(f"{weights}: {error}") from error
     where = paths(graph)
-    spec = recognizer.graph_spec(graph, **pixels(scaling or "none", channels))
     return spec, {where[name]: array for name, array in arrays.items()}
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from converters.formats import keras_file, mxnet_file, safetensors_file, torch_file
-from opom_jax.errors import InputError
+from converters.formats.contents import contents
 
 
 def read(path: os.PathLike | str) -> dict[str, dict[str, np.ndarray]]:
@@ -19,11 +19,7 @@ def read(path: os.PathLike | str) -> dict[str, dict[str, np.ndarray]]:
       InputError: unreadable, damaged, hostile.
     """
     path = Path(path)
-    try:
-        with open(path, "rb") as file:
-            head = file.read(16)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror or error}).") from error
+    head = contents(path, 16)
     if head.startswith(keras_file.HDF5) or path.suffix == ".keras":
         return keras_file.read(path)
     if head == mxnet_file.HEAD:

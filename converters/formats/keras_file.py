@@ -17,15 +17,17 @@ from typing import Any
 
 import numpy as np
 
+from converters.formats.contents import contents
 from converters.formats.keras_names import named, places
 from opom_jax.errors import InputError
 
 HDF5, ZIP = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"
 WEIGHTS, CONFIGURATION = "model.weights.h5", "config.json"  # members of a .keras file
 _NO_WEIGHTS = ("optimizer", "optimizer_weights", "seed_generator")  # groups beside the layers
-# of the child, beside four times the file and a second each 50 MB
-_MEMORY, _SECONDS = 512 << 20, 20
+# of all arrays, beside four times the file; of the child, and one more each 50 MB
+_SPARE, _SECONDS = 128 << 20, 4
 _MAX_ARRAYS, _MAX_DEPTH = 20_000, 20
+_START = f"import sys, {__name__} as it; sys.exit(it._child(*map(int, sys.argv[1:])))"
 
 
 def read(path: os.PathLike | str) -> dict[str, dict[str, np.ndarray]]:
@@ -41,29 +43,25 @@ def read(path: os.PathLike | str) -> dict[str, dict[str, np.ndarray]]:
       InputError: unreadable, damaged, with links or data outside the file, or layers of one name.
     """
     path = Path(path)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror or error}).") from error
-    layers = {}
+    content, layers = contents(path), {}
     if content.startswith(ZIP):
         layers = places(_member(path, content, CONFIGURATION))
         content = _member(path, content, WEIGHTS)
     size = len(content)
-    memory, seconds = _MEMORY + 4 * size, _SECONDS + size // (50 << 20)
-    command = [sys.executable, "-m", __name__, str(memory), str(seconds)]
+    memory, seconds = _SPARE + 4 * size, _SECONDS + size // (50 << 20)
+    command = [sys.executable, "-P", "-c", _START, str(memory), str(seconds)]
     root = str(Path(__file__).resolve().parents[2])
     environment = os.environ | {"PYTHONPATH": root, "OPENBLAS_NUM_THREADS": "1"}
     try:
         child = subprocess.run(
-            command, input=content, capture_output=True, timeout=2 * seconds, env=environment
+            command, input=content, capture_output=True, timeout=10 * seconds, env=environment
         )
     except subprocess.TimeoutExpired as error:
-        raise InputError(f"{path} cannot be read in {seconds} s; it is damaged.") from error
+        raise InputError(f"{path} takes too long to read; save it again.") from error
     if child.returncode != 0:
         said = child.stderr.decode("utf-8", "replace").strip().splitlines()
         reason = said[-1] if said and child.returncode == 3 else "it is damaged"
-        raise InputError(f"{path} is no Keras weights file that can be read: {reason}.")
+        raise InputError(f"{path} is no Keras weights file: {reason}; save it again.")
     with np.load(io.BytesIO(child.stdout), allow_pickle=False) as stored:
         names = bytes(stored["names"]).decode().split("\n") if "0" in stored else []
         arrays = {name: stored[str(k)] for k, name in enumerate(names)}
@@ -78,8 +76,9 @@ def _member(path: Path, content: bytes, name: str) -> bytes:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             entry = archive.getinfo(name)
-            if entry.file_size > 20 * len(content) + _MEMORY:
-                raise zipfile.BadZipFile("too large")
+            too_large = entry.file_size > 20 * len(content) + _SPARE
+            if too_large or archive.namelist().count(name) > 1:
+                raise zipfile.BadZipFile("a bomb, or a file twice")
             with archive.open(entry) as file:
                 return file.read(entry.file_size)
     except KeyError as error:
@@ -93,10 +92,10 @@ class _Refused(Exception):
 
 
 def _arrays(file, budget: int) -> Iterator[tuple[str, np.ndarray]]:
-    """(path, array) of every data set, and nothing from outside the file."""
+    """(path, array) of every data set, each once, and nothing from outside the file."""
     import h5py
 
-    waiting, seen = [("", file, 0)], 0
+    waiting, seen, addresses = [("", file, 0)], 0, set()
     while waiting:
         prefix, group, depth = waiting.pop()
         for name in group:
@@ -104,6 +103,9 @@ def _arrays(file, budget: int) -> Iterator[tuple[str, np.ndarray]]:
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                 raise _Refused(f"it links to elsewhere at {path!r}")
             item = group[name]
+            if (address := h5py.h5o.get_info(item.id).addr) in addresses:
+                raise _Refused(f"it holds {path!r} under two names")
+            addresses.add(address)
             if isinstance(item, h5py.Group):
                 if name in _NO_WEIGHTS:
                     continue
@@ -136,7 +138,7 @@ def _child(memory: int, seconds: int) -> int:
     import h5py
 
     content = sys.stdin.buffer.read()
-    resource.setrlimit(resource.RLIMIT_AS, (memory + (1 << 30), memory + (1 << 30)))
+    resource.setrlimit(resource.RLIMIT_AS, (3 * memory + (512 << 20),) * 2)  # arrays, and the .npz
     try:
         with h5py.File(io.BytesIO(content), "r") as file:
             found = dict(_arrays(file, memory))
@@ -151,7 +153,3 @@ def _child(memory: int, seconds: int) -> int:
     np.savez(out, names=names, **numbered)
     sys.stdout.buffer.write(out.getbuffer())
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(_child(int(sys.argv[1]), int(sys.argv[2])))

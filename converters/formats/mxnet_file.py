@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from converters.formats.contents import contents
 from opom_jax.errors import InputError
 
 HEAD = struct.pack("<2Q", 0x112, 0)
@@ -53,12 +54,10 @@ def read(path: os.PathLike | str) -> dict[str, dict[str, np.ndarray]]:
       InputError: unreadable, damaged, or with sparse arrays.
     """
     path = Path(path)
+    source = _Bytes(contents(path))
     try:
-        source = _Bytes(path.read_bytes())
         arrays = _arrays(source)
         names = _names(source, len(arrays))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror or error}).") from error
     except _Damaged as error:
         raise InputError(f"{path} {error}; give the .params file as MXNet saved it.") from error
     groups: dict[str, dict[str, np.ndarray]] = {}
@@ -106,6 +105,9 @@ def _array(source: _Bytes) -> np.ndarray | None:
     if kind not in _TYPES:
         raise _Damaged(f"has an array of the unknown type {kind}")
     dtype = np.dtype(_TYPES[kind])
+    # NumPy, too, needs the sides of empty arrays to be of this world.
+    if prod(side or 1 for side in shape) > len(source.data):
+        raise _Damaged("has an array that is larger than the file")
     content = source.take(prod(shape) * dtype.itemsize)
     return np.frombuffer(content, dtype).reshape(shape) if content else np.zeros(shape, dtype)
 

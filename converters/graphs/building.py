@@ -3,13 +3,21 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
-from opom_jax.networks.graph import Graph, Node
+from opom_jax.networks.graph import NUMBERS, Graph, Node
+
+_MAX_NUMBERS = 1 << 16  # in one array
+_MAX_REASON = 300  # characters, which may be names of the file
 
 
 class Untranslatable(Exception):
-    """A node that has no counterpart; the text says which and why, after the file's name."""
+    """A node that has no counterpart; the text says which and why, after the file's name, and what
+    mends it."""
+
+    def __init__(self, reason: str, mend: str = "export the network in another form"):
+        super().__init__(f"{reason[:_MAX_REASON]}; {mend}")
 
 
 class Building:
@@ -44,6 +52,12 @@ class Building:
         self.arrays[name] = np.asarray(value)
         return name
 
+    def entered(self, name: str, array: np.ndarray) -> None:
+        """Adds an array of the file; Untranslatable if there is one of that name."""
+        if name in self.arrays:
+            raise Untranslatable(f"holds the array {name!r} twice")
+        self.arrays[name] = array
+
     def finish(
         self, input: str, output: str, shape: tuple[int, int, int, int]
     ) -> tuple[Graph, dict[str, np.ndarray]]:
@@ -54,8 +68,12 @@ class Building:
         weights, constants = {}, []
         for name in sorted(read & self.arrays.keys()):
             array = self.arrays[name]
-            if np.issubdtype(array.dtype, np.floating) and name not in scales:
-                weights[name] = np.asarray(array, np.float32, order="C")
+            if jnp.issubdtype(array.dtype, jnp.floating) and name not in scales:
+                with np.errstate(over="ignore"):  # float64 beyond float32: inf, refused later
+                    weights[name] = np.asarray(array, np.float32, order="C")
+            elif array.dtype.name not in NUMBERS or array.size > _MAX_NUMBERS:
+                kind = f"{array.size} numbers of type {array.dtype.name}"
+                raise Untranslatable(f"has {kind} in {name!r}, neither weights nor shapes")
             else:
                 numbers = tuple(array.ravel().tolist())
                 constants.append((name, array.dtype.name, array.shape, numbers))

@@ -14,9 +14,12 @@ from typing import Any
 import numpy as np
 
 from converters.formats import mxnet_file
+from converters.formats.contents import contents
 from converters.graphs.building import Building, Untranslatable, chosen
-from opom_jax.errors import InputError
+from opom_jax.errors import InputError, first_line
 from opom_jax.networks.graph import Graph
+
+_MAX_TEXT, _MAX_PARTS = 1000, 1000
 
 
 class _Node:
@@ -31,10 +34,12 @@ class _Node:
         text = self._given.get(key)
         if text is None:
             return default
+        if not isinstance(text, str) or len(text) > _MAX_TEXT:
+            raise Untranslatable(f"has no short text as {key} in node {self.name!r}")
         try:
             return ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            return text
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            return text  # those of a text that nests too deeply, too
 
     def pair(self, key: str, default: int) -> tuple[int, int]:
         """An attribute of both axes; MXNet writes () for its default."""
@@ -138,6 +143,8 @@ def _reshape(graph: Building, node: _Node) -> str:
 
 def _split(graph: Building, node: _Node) -> str:
     parts, axis = int(node.value("num_outputs")), int(node.value("axis", 1))
+    if not 0 < parts <= _MAX_PARTS:
+        raise Untranslatable(f"has num_outputs={parts} in node {node.name!r}")
     outputs = [f"{node.name}:{k}" if k else node.name for k in range(parts)]
     if not node.value("squeeze_axis", False):
         return graph.add("Split", node.name, node.inputs, outputs, axis=axis, parts=parts)
@@ -300,16 +307,17 @@ def read(
     """
     symbol = Path(symbol)
     groups = mxnet_file.read(parameters)
+    content = contents(symbol)
     try:
-        stored = json.loads(symbol.read_bytes())
+        stored = json.loads(content)
         nodes, heads = _nodes(stored), [int(head[0]) for head in stored["heads"]]
-    except OSError as error:
-        raise InputError(f"{symbol} cannot be read ({error.strerror or error}).") from error
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+    except Exception as error:  # whatever stands where something else is expected
         raise InputError(f"{symbol} is no symbol file of MXNet; give NAME-symbol.json.") from error
     graph = Building()
-    graph.arrays = {name: array for group in groups.values() for name, array in group.items()}
     try:
+        for group in groups.values():
+            for name, array in group.items():
+                graph.entered(name, array)
         needed = _needed(nodes, output or nodes[heads[0]].name)
         images = [n.name for n in needed if n.operator == "null" and n.name not in graph.arrays]
         if len(images) != 1:
@@ -318,8 +326,11 @@ def read(
             if node.operator != "null":
                 chosen(OPERATORS, node.operator, f"in node {node.name!r} the operator")(graph, node)
         return graph.finish(images[0], needed[-1].name, (1, 3, *size))
-    except (Untranslatable, ValueError, TypeError, IndexError) as error:
+    except Untranslatable as error:
         raise InputError(f"{symbol} {error}.") from error
+    except Exception as error:  # damaged attributes can raise nearly anything
+        reason = first_line(error)
+        raise InputError(f"{symbol} holds no whole network ({reason}); export it again.") from error
 
 
 def _needed(nodes: list[_Node], output: str) -> list[_Node]:

@@ -12,8 +12,9 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from converters.formats.contents import contents
 from converters.graphs.building import Building, Untranslatable
-from opom_jax.errors import InputError
+from opom_jax.errors import InputError, first_line
 from opom_jax.networks.graph import Graph
 from opom_jax.networks.operators import OPERATORS
 
@@ -49,28 +50,30 @@ def read(
         its node), more inputs than an image.
     """
     path = Path(path)
+    content = contents(path)
     try:
-        model = onnx.load_model(path, load_external_data=False)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror or error}).") from error
+        model = onnx.load_model_from_string(content)  # protobuf alone, whatever the file is called
     except Exception as error:  # protobuf has errors of its own
         raise InputError(f"{path} is no ONNX file or damaged; export it again.") from error
     try:
         return _translate(model.graph, size, output)
-    except (Untranslatable, ValueError, TypeError, KeyError) as error:
+    except Untranslatable as error:
         raise InputError(f"{path} {error}.") from error
+    except Exception as error:  # damaged fields can raise nearly anything, far from the damage
+        reason = first_line(error)
+        raise InputError(f"{path} holds no whole network ({reason}); export it again.") from error
 
 
 def _translate(source: onnx.GraphProto, size, output: str | None):
     graph = Building()
     for tensor in source.initializer:
-        graph.arrays[tensor.name] = _array(tensor)
+        graph.entered(tensor.name, _array(tensor))
     inputs = [value for value in source.input if value.name not in graph.arrays]
     if len(inputs) != 1:
         raise Untranslatable(f"takes {len(inputs)} inputs, not one image")
     outputs = [value.name for value in source.output]
     if output is not None and output not in outputs:
-        raise Untranslatable(f"has no output {output!r}; choose from {', '.join(outputs)}")
+        raise Untranslatable(f"has no output {output!r}", f"choose from {outputs}")
     for node in source.node:
         _add(graph, node)
     return graph.finish(inputs[0].name, output or outputs[0], _shape(inputs[0], size))
@@ -100,7 +103,7 @@ def _add(graph: Building, node: onnx.NodeProto) -> None:
     if operator == "Cast":
         given["to"] = onnx.helper.tensor_dtype_to_np_dtype(given["to"]).name
     if "value" in given:  # of ConstantOfShape
-        given["value"] = given["value"].ravel().tolist()
+        given["value"] = given["value"].ravel()[:1].tolist()
     graph.add(operator, name, inputs, outputs, **given)
 
 
@@ -130,7 +133,9 @@ def _constant(given: dict[str, Any], node: str) -> np.ndarray:
 
 def _array(tensor: onnx.TensorProto) -> np.ndarray:
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
-        raise Untranslatable("keeps its weights in other files; save it with them inside")
+        raise Untranslatable("keeps its weights in other files", "save it with them inside")
+    if any(side < 0 for side in tensor.dims):
+        raise Untranslatable(f"has an array {tensor.name!r} of negative sides")
     return numpy_helper.to_array(tensor)
 
 
@@ -144,5 +149,5 @@ def _shape(value: onnx.ValueInfoProto, size) -> tuple[int, int, int, int]:
     stated = sides[2:] if first else sides[1:3]
     height, width = (own or given for own, given in zip(stated, size or (0, 0), strict=True))
     if min(height, width) <= 0:
-        raise Untranslatable("leaves the size of the image open; give it")
+        raise Untranslatable("leaves the size of the image open", "give it")
     return (1, 3, height, width) if first else (1, height, width, 3)

@@ -6,6 +6,7 @@ run by `GraphNetwork`, an nnx module like any family: the same `embed`, the same
 
 import dataclasses
 import json
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -14,7 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from opom_jax.networks.operators import OPERATORS, Value
+from opom_jax.networks.operators import OPERATORS, Value, bounded
+
+NUMBERS = ("bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
+NUMBERS += ("float16", "float32", "float64")
+_MAX_NODES, _MAX_INPUTS = 10_000, 1000
+_MAX_SIDE, _MAX_WEIGHTS = 4096, 1 << 29  # pixels; numbers in all
 
 
 class Node(NamedTuple):
@@ -67,7 +73,7 @@ class Graph:
 
     @classmethod
     def from_json(cls, fields: Mapping) -> "Graph":
-        """The inverse of `to_json`; ValueError or TypeError if it is not of its form."""
+        """The inverse of `to_json`; ValueError, TypeError, KeyError if it is not of its form."""
         nodes = tuple(Node(*map(_frozen, node)) for node in fields["nodes"])
         rest: dict[str, Any] = {
             field.name: _frozen(fields[field.name]) for field in dataclasses.fields(cls)[1:]
@@ -77,7 +83,8 @@ class Graph:
         return graph
 
     def check(self) -> None:
-        """Raises ValueError naming the first node that cannot be run."""
+        """Raises ValueError naming the first node that cannot be run, or what is too large."""
+        self._check_sizes()
         there = {self.input, "", *(name for name, *_ in (*self.constants, *self.weights))}
         for node in self.nodes:
             if node.operator not in OPERATORS:
@@ -85,12 +92,42 @@ class Graph:
             absent = [name for name in node.inputs if name not in there]
             if absent:
                 raise ValueError(f"node {node.name!r} reads {absent[0]!r}, which nothing makes")
+            again = [name for name in node.outputs if name and name in there]
+            if again:
+                raise ValueError(f"node {node.name!r} makes {again[0]!r}, which is there already")
             there.update(node.outputs)
         if self.output not in there:
             raise ValueError(f"nothing makes the output {self.output!r}")
 
+    def _check_sizes(self) -> None:
+        """A card can state more than a machine can hold."""
+        sides = (*self.shape, *(side for _, shape in self.weights for side in shape))
+        if not all(type(side) is int and side >= 0 for side in sides):
+            raise ValueError("a shape that is not of whole numbers")
+        if not 0 < min(self.size) <= max(self.size) <= _MAX_SIDE:
+            raise ValueError(f"it takes images of {self.size} pixels")
+        if sum(math.prod(shape) for _, shape in self.weights) > _MAX_WEIGHTS:
+            raise ValueError(f"it has more than {_MAX_WEIGHTS} weights")
+        if any(dtype not in NUMBERS for _, dtype, *_ in self.constants):
+            raise ValueError("a constant that is not of numbers")
+        if len(self.nodes) > _MAX_NODES:
+            raise ValueError(f"it has more than {_MAX_NODES} nodes")
+        for node in self.nodes:
+            plain = all(_plain(value) for _, value in node.attributes)
+            if not plain or max(len(node.inputs), len(node.outputs)) > _MAX_INPUTS:
+                raise ValueError(f"node {node.name!r} has attributes or inputs that no node has")
+
+
+def _plain(value) -> bool:
+    """Whether an attribute is a number, a text or some numbers."""
+    if isinstance(value, tuple):
+        return all(isinstance(number, int | float) for number in value)
+    return isinstance(value, int | float | str)
+
 
 def _frozen(value) -> Any:
+    if isinstance(value, dict):
+        raise TypeError("a JSON object in a graph")
     return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
@@ -161,12 +198,13 @@ def run(graph: Graph, weights: Mapping[str, jax.Array], image: jax.Array) -> jax
         given = [values[name] if name else None for name in node.inputs]
         try:
             made = OPERATORS[node.operator](dict(node.attributes), *given)
-        except (ValueError, TypeError, KeyError, IndexError, NotImplementedError) as error:
+            made = [bounded(value) for value in (made if isinstance(made, list) else [made])]
+        except Exception as error:  # JAX and NumPy raise many kinds for what does not fit
             raise ValueError(f"node {node.name!r} ({node.operator}): {error}") from error
-        values.update(zip(node.outputs, made if isinstance(made, list) else [made], strict=False))
+        values.update(zip(node.outputs, made, strict=False))
     return values[graph.output].plain.reshape(-1)
 
 
 def _constants(graph: Graph) -> Iterator[tuple[str, Value]]:
     for name, dtype, shape, numbers in graph.constants:
-        yield name, Value(np.array(numbers, dtype).reshape(shape))
+        yield name, bounded(Value(np.array(numbers, dtype).reshape(shape)))

@@ -65,6 +65,27 @@ class Value(NamedTuple):
         return self.array
 
 
+_LARGEST = 1 << 28  # numbers in an array; beyond any network, a gibibyte in float32
+_KNOWN = 1 << 12  # in one that NumPy computes with: products of two of them are still small
+_MAX_PADDING, _MAX_PARTS = 1024, 1000
+_MAX_UNROLLED = 256  # taps of a depthwise kernel
+
+
+def _fitting(shape: Sequence[int]) -> tuple[int, ...]:
+    """The shape; ValueError before anybody allocates what it asks for."""
+    if math.prod(shape) > _LARGEST:
+        raise ValueError(f"an array of shape {tuple(shape)} is too large")
+    return tuple(shape)
+
+
+def bounded(value: Value) -> Value:
+    """The value, in JAX's hands if it is too long to decide a shape; ValueError if too large."""
+    _fitting(value.shape)
+    if isinstance(value.array, np.ndarray) and value.array.size > _KNOWN:
+        return Value(jnp.asarray(value.array), value.last)
+    return value
+
+
 OPERATORS: dict[str, Callable[..., Value | list[Value]]] = {}
 
 
@@ -99,8 +120,10 @@ def _broadcast(function: Callable[..., Array], values: Sequence[Value]) -> Value
     """function(library, *arrays) of arrays in one layout."""
     library, last = _library(values), any(value.last for value in values)
     arrays = [value.channels_last if last else value.array for value in values]
+    _fitting(np.broadcast_shapes(*(array.shape for array in arrays)))
     rank = max(array.ndim for array in arrays)
-    found = function(library, *(_of_rank(array, rank) for array in arrays))
+    with np.errstate(all="ignore"):  # as JAX
+        found = function(library, *(_of_rank(array, rank) for array in arrays))
     return Value(np.asarray(found) if library is np else found, last)
 
 
@@ -162,7 +185,7 @@ _UNARY: dict[str, tuple[Callable[..., Array], dict[str, float]]] = {
 for _name, (_function, _defaults) in _UNARY.items():
 
     @operator(_name)
-    def _apply(given: Attributes, x: Value, function=_function, defaults=_defaults) -> Value:
+    def _apply(given: Attributes, x: Value, *, function=_function, defaults=_defaults) -> Value:
         chosen = {name: given.get(name, value) for name, value in defaults.items()}
         return Value(function(x.array, **chosen), x.last)
 
@@ -191,6 +214,8 @@ def _prelu(_: Attributes, x: Value, slope: Value) -> Value:
 
 @operator("Cast")
 def _cast(given: Attributes, x: Value) -> Value:
+    if np.dtype(given["to"]).kind not in "biuf":
+        raise ValueError(f"a cast to {given['to']!r}")
     return Value(x.array.astype(given["to"]), x.last)
 
 
@@ -202,6 +227,8 @@ def _sides(given: Attributes, sizes: Sequence[int], kernel: Sequence[int]) -> li
     strides, dilations = given.get("strides", (1, 1)), given.get("dilations", (1, 1))
     if (auto := given.get("auto_pad", "NOTSET")) in ("NOTSET", "VALID"):
         top, left, bottom, right = given.get("pads", (0, 0, 0, 0)) if auto == "NOTSET" else [0] * 4
+        if max(abs(side) for side in (top, left, bottom, right)) > _MAX_PADDING:
+            raise ValueError("a padding that is larger than any image needs")
         return [(top, bottom), (left, right)]
     found = []
     for size, side, stride, dilation in zip(sizes, kernel, strides, dilations, strict=True):
@@ -225,7 +252,12 @@ def _conv(given: Attributes, x: Value, kernel: Value, bias: Value | None = None)
     (rows, _), (columns, _) = pads
     if even and groups == 1:
         y = convolution(image.astype(weights.dtype), weights, strides[0], (rows, columns))
-    elif even and rows == columns and groups == channels == weights.shape[3]:
+    elif (
+        even
+        and rows == columns
+        and groups == channels == weights.shape[3]
+        and _is_depthwise(weights.shape)
+    ):
         y = depthwise(image, weights[:, :, 0], strides[0], rows)
     else:
         y = lax.conv_general_dilated(
@@ -239,6 +271,11 @@ def _conv(given: Attributes, x: Value, kernel: Value, bias: Value | None = None)
         )
     y = y.astype(image.dtype)
     return Value(y if bias is None else y + _of_rank(bias.array, 4), True)
+
+
+def _is_depthwise(shape: tuple[int, ...]) -> bool:
+    """Whether a kernel has one filter a channel, of few enough taps to be written one by one."""
+    return shape[2] == 1 and shape[0] * shape[1] <= _MAX_UNROLLED
 
 
 @operator("BatchNormalization")
@@ -274,10 +311,10 @@ def _average_pool(given: Attributes, x: Value) -> Value:
     image = x.channels_last
     kernel, strides, pads = _windows(given, image)
     total = lax.reduce_window(image, 0.0, lax.add, kernel, strides, pads)
-    counted = np.ones((1, *image.shape[1:3], 1), np.float32)
+    counted = jnp.ones((1, *image.shape[1:3], 1), jnp.float32)
     if given.get("count_include_pad"):
         zeros = _sides(given, image.shape[1:3], given["kernel_shape"])
-        counted = np.pad(counted, [(0, 0), *zeros, (0, 0)], constant_values=1)
+        counted = jnp.pad(counted, [(0, 0), *zeros, (0, 0)], constant_values=1)
         pads = [
             (a - c, b - d) for (a, b), (c, d) in zip(pads, [(0, 0), *zeros, (0, 0)], strict=True)
         ]
@@ -389,6 +426,8 @@ def _concat(given: Attributes, *values: Value) -> Value:
 def _split(given: Attributes, x: Value, sizes: Value | None = None) -> list[Value]:
     axis = given.get("axis", 0)
     parts = given["parts"] if sizes is None else np.cumsum(_integers(sizes))[:-1]
+    if not 0 < (parts if sizes is None else len(parts) + 1) <= _MAX_PARTS:
+        raise ValueError("parts that are none or too many")
     if x.last:
         return [Value(part, True) for part in jnp.split(x.array, parts, (0, 3, 1, 2)[axis])]
     return [Value(part) for part in _library([x]).split(x.array, parts, axis)]
@@ -417,14 +456,16 @@ def _gather(given: Attributes, x: Value, indices: Value) -> Value:
 
 @operator("Expand")
 def _expand(_: Attributes, x: Value, shape: Value) -> Value:
-    full = np.broadcast_shapes(x.shape, tuple(_integers(shape)))
+    full = _fitting(np.broadcast_shapes(x.shape, tuple(_integers(shape))))
     return Value(_library([x]).broadcast_to(x.plain, full))
 
 
 @operator("ConstantOfShape")
 def _constant_of_shape(given: Attributes, shape: Value) -> Value:
     value = np.asarray(given.get("value", np.zeros(1, np.float32)))
-    return Value(np.full(_integers(shape), value.ravel()[0], value.dtype))
+    full = _fitting(_integers(shape))
+    library = np if math.prod(full) <= _KNOWN else jnp
+    return Value(library.full(full, value.ravel()[0], value.dtype))
 
 
 @operator("Pad")
@@ -435,6 +476,9 @@ def _pad(given: Attributes, x: Value, pads: Value, value=None, axes=None) -> Val
     for k, axis in enumerate(chosen):
         sides[axis] = amounts[k], amounts[k + len(chosen)]
     mode, array, constant = given.get("mode", "constant"), x.array, {}
+    for n, pair in zip(x.shape, sides, strict=True):
+        if max(pair) > (_MAX_PADDING if mode in ("constant", "edge") else max(n - 1, 0)):
+            raise ValueError("a padding that is larger than any image needs")
     if x.last:
         sides = [sides[k] for k in (0, 2, 3, 1)]
     if mode == "constant":
@@ -471,7 +515,7 @@ _REDUCTIONS: dict[str, Callable[..., Array]] = {
 for _name, _function in _REDUCTIONS.items():
 
     @operator(_name)
-    def _reduce(given: Attributes, x: Value, axes: Value | None = None, function=_function):
+    def _reduce(given: Attributes, x: Value, axes: Value | None = None, *, function=_function):
         over, keep = _reduced(given, x, axes)
         if x.last and keep:
             moved = tuple((0, 3, 1, 2)[axis] for axis in over)

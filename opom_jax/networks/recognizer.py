@@ -23,7 +23,7 @@ import orbax.checkpoint as ocp
 from flax import nnx
 
 from opom_jax import files
-from opom_jax.errors import InputError
+from opom_jax.errors import InputError, first_line
 from opom_jax.networks import half as half_size
 from opom_jax.networks.graph import Build, Graph
 from opom_jax.networks.registry import NETWORKS, Spec
@@ -73,8 +73,10 @@ def graph_spec(graph: Graph, **preprocessing) -> Spec:
     spec = Spec(Build(graph), 0, "", size, **preprocessing)
     try:
         return dataclasses.replace(spec, embedding=_length(spec))
-    except (ValueError, TypeError) as error:
-        raise InputError(f"The graph cannot be run: {_first_line(error)}.") from error
+    except Exception as error:  # JAX and NumPy raise many kinds for what does not fit
+        raise InputError(
+            f"The graph cannot be run ({first_line(error)}); export the network again."
+        ) from error
 
 
 def recognizer(
@@ -208,9 +210,7 @@ def save(
         (partial / "card.json").write_text(json.dumps(card, indent=1) + "\n")
         os.rename(partial, folder)
     except Exception as error:  # a full disk is a ValueError of tensorstore
-        raise InputError(
-            f"{folder} cannot be written ({_first_line(error)}); mend that."
-        ) from error
+        raise InputError(f"{folder} cannot be written ({first_line(error)}); mend that.") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -249,7 +249,7 @@ def load(folder: os.PathLike | str, precision: str = "float32") -> Recognizer:
             )
     except Exception as error:  # orbax and tensorstore raise many kinds for damaged files
         raise InputError(
-            f"{weights} cannot be read ({_first_line(error)}); convert again."
+            f"{weights} cannot be read ({first_line(error)}); convert again."
         ) from error
     name = folder.resolve().name
     network = recognizer(kind, arrays, name=name, precision=precision)
@@ -321,12 +321,14 @@ def _of_card(card: dict, folder: Path) -> str | Spec:
     try:
         build = Build(Graph.from_json(card["graph"]))
         spec = Spec.of_card(build, card["preprocessing"])
-        if _length(spec) != spec.embedding:
-            raise ValueError("not the embedding of its card")
+        if spec.embedding != _length(spec):
+            raise ValueError("not the embedding of its graph")
         return spec
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-        path = folder / "card.json"
-        raise InputError(f"{path} has no graph that can be run; convert again.") from error
+    except Exception as error:  # JAX and NumPy raise many kinds for what does not fit
+        raise InputError(
+            f"{folder / 'card.json'} has no graph that can be run ({first_line(error)}); "
+            "convert again."
+        ) from error
 
 
 def _name(network: str | Spec) -> str:
@@ -352,15 +354,13 @@ def _abstract_of(spec: Spec):
 
 @functools.cache
 def _length(spec: Spec) -> int:
-    """D of the embedding that a network makes, nothing computed; what JAX raises if it cannot."""
+    """D of the embedding that a network makes, nothing computed; many errors if it cannot run."""
     _, state = _abstract_of(spec)
     images = jax.ShapeDtypeStruct((1, spec.size, spec.size, 3), jnp.float32)
-    return jax.eval_shape(_embed_of(spec), state, images).shape[1]
-
-
-def _first_line(error: Exception) -> str:
-    reason = str(getattr(error, "strerror", None) or error).strip()
-    return reason.splitlines()[0][:200] if reason else type(error).__name__
+    made = jax.eval_shape(_embed_of(spec), state, images)
+    if made.size == 0:
+        raise ValueError("its output is empty")
+    return made.shape[1]
 
 
 def _join(path: tuple) -> str:

@@ -29,6 +29,7 @@ from opom_jax.networks.vgg_face import VGGFace
 from opom_jax.networks.vit import SIZES, VisionTransformer
 
 CHANNELS = ("RGB", "BGR")
+MAX_SIDE = 4096  # pixels of an image that a stored network may ask for
 UNIT = (1 / 127.5, 1 / 127.5, 1 / 127.5)  # scale to -1..1
 
 
@@ -94,6 +95,8 @@ class Spec:
             raise ValueError("not numbers")
         if (len(spec.mean), len(spec.scale), spec.channels in CHANNELS) != (3, 3, True):
             raise ValueError("not a preprocessing")
+        if not 0 < spec.size <= MAX_SIDE:
+            raise ValueError(f"images of {spec.size}")
         return spec
 
 
