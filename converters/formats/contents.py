@@ -12,7 +12,7 @@ def contents(path: Path, count: int = -1) -> bytes:
       InputError: no such file, a folder, a pipe, a device, or one that may not be read.
     """
     if not path.is_file():
-        raise InputError(f"{str(path)!r} is not a file; give the path of a weights file.")
+        raise InputError(f"{path} is not a file; give the path of a weights file.")
     try:
         with open(path, "rb") as file:
             return file.read(count)

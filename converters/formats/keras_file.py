@@ -45,8 +45,8 @@ def read(path: os.PathLike | str) -> dict[str, dict[str, np.ndarray]]:
     path = Path(path)
     content, layers = contents(path), {}
     if content.startswith(ZIP):
-        layers = places(_member(path, content, CONFIGURATION))
-        content = _member(path, content, WEIGHTS)
+        archive, content = content, _member(path, content, WEIGHTS)
+        layers = places(_member(path, archive, CONFIGURATION))
     size = len(content)
     memory, seconds = _SPARE + 4 * size, _SECONDS + size // (50 << 20)
     command = [sys.executable, "-P", "-c", _START, str(memory), str(seconds)]

@@ -103,7 +103,7 @@ def _add(graph: Building, node: onnx.NodeProto) -> None:
     if operator == "Cast":
         given["to"] = onnx.helper.tensor_dtype_to_np_dtype(given["to"]).name
     if "value" in given:  # of ConstantOfShape
-        given["value"] = given["value"].ravel()[:1].tolist()
+        given["value"] = tuple(given["value"].ravel()[:1].tolist())
     graph.add(operator, name, inputs, outputs, **given)
 
 

@@ -242,7 +242,7 @@ def test_references_are_no_weights(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["a/w"] = np.ones(3, np.float32)
         references(file)
-    assert list(formats.read(tmp_path / "a.h5")[""]) == ["a/w"]
+    assert list(formats.read(tmp_path / "a.h5")[""]) == ["a.w"]
 
 
 # Graphs.

@@ -197,4 +197,4 @@ def test_archives_without_names(write, tmp_path, known):
 
 
 def test_no_file(tmp_path):
-    assert "cannot be read" in refusal(tmp_path / "none.h5")
+    assert "is not a file" in refusal(tmp_path / "none.h5")
