@@ -159,8 +159,8 @@ def _deepface(family: Callable[..., nnx.Module], layout, embedding, *, size, cro
         size=size,
         crop=crop,
         channels="BGR",
-        mean=(0.0,) * 3,
-        scale=(1 / 255,) * 3,
+        mean=(0.0, 0.0, 0.0),
+        scale=(1 / 255, 1 / 255, 1 / 255),
     )
 
 

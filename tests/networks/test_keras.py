@@ -94,6 +94,15 @@ def prepared(name, photos):
     return np.pad(photos, borders)[..., ::-1] / 255
 
 
+def drawn(size):
+    """Two photos f32[2,size,size,3] that differ in patches, which wide kernels do not average away,
+    and from pixel to pixel."""
+    rng = np.random.default_rng(1)
+    patches = rng.uniform(0, 200, (2, 5, 5, 3)).repeat(-(-size // 5), 1).repeat(-(-size // 5), 2)
+    photos = patches[:, :size, :size] + rng.uniform(0, 55, (2, size, size, 3))
+    return photos.astype(np.float32)
+
+
 class Saved(NamedTuple):
     name: str
     folder: Path
@@ -112,8 +121,7 @@ def saved(request, tmp_path_factory):
     """A twin's files, with what it computes; its network of the registry is as small as it."""
     name, case = request.param, CASES[request.param]
     folder = tmp_path_factory.mktemp(name)
-    photos = np.random.default_rng(1).uniform(0, 255, (2, case.size, case.size, 3))
-    photos = photos.astype(np.float32)
+    photos = drawn(case.size)
     with keras_twins.plain():
         twin = case.twin()
         keras_twins.draw(twin, case.gain)
