@@ -94,6 +94,7 @@ class _Refused(Exception):
 def _arrays(file, budget: int) -> Iterator[tuple[str, np.ndarray]]:
     """(path, array) of every data set, each once, and nothing from outside the file."""
     import h5py
+    from h5py import h5o  # pyright: ignore[reportAttributeAccessIssue]
 
     waiting, seen, addresses = [("", file, 0)], 0, set()
     while waiting:
@@ -103,7 +104,7 @@ def _arrays(file, budget: int) -> Iterator[tuple[str, np.ndarray]]:
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                 raise _Refused(f"it links to elsewhere at {path!r}")
             item = group[name]
-            if (address := h5py.h5o.get_info(item.id).addr) in addresses:
+            if (address := h5o.get_info(item.id).addr) in addresses:
                 raise _Refused(f"it holds {path!r} under two names")
             addresses.add(address)
             if isinstance(item, h5py.Group):
@@ -138,7 +139,8 @@ def _child(memory: int, seconds: int) -> int:
     import h5py
 
     content = sys.stdin.buffer.read()
-    resource.setrlimit(resource.RLIMIT_AS, (3 * memory + (512 << 20),) * 2)  # arrays, and the .npz
+    limit = 3 * memory + (512 << 20)  # Python, the arrays, the .npz of them
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     try:
         with h5py.File(io.BytesIO(content), "r") as file:
             found = dict(_arrays(file, memory))

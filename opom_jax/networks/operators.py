@@ -269,7 +269,7 @@ def _conv(given: Attributes, x: Value, kernel: Value, bias: Value | None = None)
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
             feature_group_count=groups,
         )
-    y = y.astype(image.dtype)
+    y = lax.convert_element_type(y, image.dtype)
     return Value(y if bias is None else y + _of_rank(bias.array, 4), True)
 
 
