@@ -1,6 +1,7 @@
 """Every network of the registry against its torch twin, from state dict to image gradient."""
 
 import dataclasses
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from opom_jax.networks.registry import NETWORKS
 torch = pytest.importorskip("torch")
 from tests import torch_twins  # noqa: E402
 from tests.mxnet_twins import TABLES  # noqa: E402
+from tests.networks.test_proface import LAYOUTS as PROFACE  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -149,8 +151,10 @@ def test_parity_of_other_depths_and_sizes(monkeypatch, units, size, se):
 
 
 def test_every_network_that_is_converted_has_a_twin():
-    """Transformers and Keras' networks have theirs in tests of their own, MXNet's are `TABLES`."""
-    others = {"vit", "edgeface", *(layout for layout in LAYOUTS if layout.startswith("keras_"))}
+    """Those of MXNet are `TABLES`; transformers, Keras' and PRO-Face's networks have tests of their
+    own, and insightface's differ from PRO-Face's in their number of units."""
+    others = {name for name in LAYOUTS if re.match("vit|edgeface|keras_|iresnet_", name)}
+    others |= PROFACE
     read = {name for name, s in NETWORKS.items() if s.layout in LAYOUTS.keys() - others}
     assert {*TWINS, *TABLES} == read
 
