@@ -237,7 +237,7 @@ def _conv(given: Attributes, x: Value, kernel: Value, bias: Value | None = None)
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
             feature_group_count=groups,
         )
-    y = y.astype(image.dtype)
+    y = y.astype(image.dtype)  # pyright: ignore
     return Value(y if bias is None else y + _of_rank(bias.array, 4), True)
 
 
