@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from opom_jax.networks.resnet import ResNet
 from tests import mxnet_twins
 from tests.agreement import check_agree
 
+FILE = Path("net.params")
 SIZE, EMBEDDING = 48, 7
 
 
@@ -134,20 +136,20 @@ def groups(narrow):
 
 def refusal(groups):
     with pytest.raises(InputError) as caught:
-        translate("net.params", groups, "narrow")
+        translate(FILE, groups, "narrow")
     return str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["fc1_gamma", "conv_3_dw_batchnorm_gamma"])
 def test_a_fixed_gamma_is_named_and_dropped(groups, name):
     """Its values mean nothing, its shape does; those that are not fixed are weights."""
-    wanted = translate("net.params", groups, "narrow")
+    wanted = translate(FILE, groups, "narrow")
     groups["arg"][name] = 2 * groups["arg"][name]
-    found = translate("net.params", groups, "narrow")
+    found = translate(FILE, groups, "narrow")
     for path, array in wanted.items():
         np.testing.assert_array_equal(found[path], array)
     groups["arg"]["bn1_gamma"] = 2 * groups["arg"]["bn1_gamma"]
-    found = translate("net.params", groups, "narrow")
+    found = translate(FILE, groups, "narrow")
     np.testing.assert_array_equal(found["head/bn/scale"], 2 * wanted["head/bn/scale"])
     groups["arg"][name] = groups["arg"][name][:-1]
     assert f" ! {name} " in refusal(groups)

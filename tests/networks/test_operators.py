@@ -116,7 +116,12 @@ CHAINS = {
     "split": [("Split", "x sizes", "a b", {"axis": 2}), ("Exp", "b", "y", {})],
     "filled": [
         ("Shape", "x", "s", {}),
-        ("ConstantOfShape", "s", "a", {"value": numpy_helper.from_array(np.float32([2]))}),
+        (
+            "ConstantOfShape",
+            "s",
+            "a",
+            {"value": numpy_helper.from_array(np.array([2], np.float32))},
+        ),
         ("Mul", "x a", "y", {}),
     ],
     "gemm": [
