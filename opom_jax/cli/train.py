@@ -19,6 +19,8 @@ from opom_jax.cli.progress import Progress
 from opom_jax.data.portrait.head import SIZE
 from opom_jax.errors import InputError
 from opom_jax.networks import recognizer
+from opom_jax.networks.recognizer import Recognizer
+from opom_jax.networks.registry import NETWORKS
 from opom_jax.training import loop, sources
 from opom_jax.training.settings import Settings
 from opom_jax.training.step import Devices
@@ -42,6 +44,7 @@ def get_config() -> ml_collections.ConfigDict:
         clip=5.0,  # longest gradient
         augment=1.0,  # 0: photos as they are
         seed=0,
+        init="",  # folder of a network of this kind to start from, instead of random weights
         precision="float32",  # or "bfloat16": convolutions
         eval_every=500,  # steps
         checkpoint_every=500,  # steps; as much is lost by an interruption
@@ -81,14 +84,27 @@ def run(flags: absl_flags.FlagValues) -> None:
     devices = _devices(config.devices)
     _check_folder(workdir)
     loop.check_settings(workdir, settings)
+    origin = _origin(config.init, settings)
     given = _data(config.data, lambda photos: settings.check_batch(photos, len(devices)))
     often = loop.Often(config.eval_every, config.checkpoint_every, config.half)
-    folder = loop.train(workdir, settings, given, often, devices, _reporter(settings))
+    folder = loop.train(workdir, settings, given, often, devices, _reporter(settings), origin)
     found = recognizer.read_card(folder)["source"]["verification"]
     said = "verification {:.1f} %, mean cosine {:.2f} of one person, {:.2f} of two".format(
         100 * found["accuracy"], found["same"], found["other"]
     )
     print(f"{settings.network}: {folder} ({said})")
+
+
+def _origin(folder: str, settings: Settings) -> Recognizer | None:
+    if not folder:
+        return None
+    origin = recognizer.load(folder)
+    if origin.spec != NETWORKS[settings.network]:
+        raise InputError(
+            f"config.init={folder!r} is another network than config.network={settings.network!r}; "
+            "give one of this kind."
+        )
+    return origin
 
 
 def _reporter(settings: Settings) -> loop.Report:

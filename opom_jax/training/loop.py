@@ -17,10 +17,12 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+from flax import nnx
 
 from opom_jax import files
 from opom_jax.errors import InputError
 from opom_jax.networks import recognizer
+from opom_jax.networks.recognizer import Recognizer
 from opom_jax.training import data
 from opom_jax.training.checkpoints import Checkpoints
 from opom_jax.training.meter import Meter, broken
@@ -48,6 +50,7 @@ def train(
     often: Often,
     devices: Devices,
     report: Report = lambda step, said: None,
+    origin: Recognizer | None = None,
 ) -> Path:
     """Trains to the end, from the last checkpoint if there is one.
 
@@ -58,6 +61,8 @@ def train(
       often: see there.
       devices: share every batch.
       report: called after every step with the steps done and the latest numbers in words.
+      origin: a network of the same kind whose weights and statistics the run begins with; the class
+        weights are new. Random weights if not given.
 
     Returns:
       The folder of the trained network.
@@ -68,15 +73,18 @@ def train(
     """
     settings.check_batch(len(given.train), len(devices))
     record = {"settings": dataclasses.asdict(settings), "data": given.record}
+    if origin is not None:
+        record["init"] = origin.digest
     with files.held(workdir):
         if (workdir / "network").exists():
             return _finished(workdir / "network", record)
         files.begin(workdir, record)
         with closing(Checkpoints(workdir, record)) as checkpoints:
-            run = _Run(workdir, settings, given, trainer(settings, given.people, devices))
+            compiled = trainer(settings, given.people, devices)
+            run = _Run(workdir, settings, given, compiled, origin)
             state = run.finish(checkpoints, often, report)
         final = run.evaluate(state)
-        return _save(workdir, settings, given, state, final, often.half)
+        return _save(workdir, settings, record, state, final, often.half)
 
 
 def check_settings(workdir: Path, settings: Settings) -> None:
@@ -93,6 +101,8 @@ def _finished(folder: Path, record: dict) -> Path:
     if not isinstance(source, dict) or "verification" not in source:
         raise InputError(f"{folder} is a network that was not trained here; use another --workdir.")
     stored = {"settings": source.get("trained"), "data": source.get("data")}
+    if "init" in source:
+        stored["init"] = source["init"]
     files.check_same(folder / "card.json", stored, record)
     return folder
 
@@ -100,9 +110,17 @@ def _finished(folder: Path, record: dict) -> Path:
 class _Run:
     """The loop, and what it reads and says."""
 
-    def __init__(self, workdir: Path, settings: Settings, given: Data, compiled: Trainer):
+    def __init__(
+        self,
+        workdir: Path,
+        settings: Settings,
+        given: Data,
+        compiled: Trainer,
+        origin: Recognizer | None,
+    ):
         self.metrics = workdir / "metrics.jsonl"
         self.settings, self.given, self.trainer = settings, given, compiled
+        self.origin = origin
         self.meter, self.said = Meter(settings.batch), ""
         self.evaluated: set[int] = set()
 
@@ -128,7 +146,8 @@ class _Run:
 
     def _start(self, checkpoints: Checkpoints) -> TrainState:
         if checkpoints.latest() == 0:
-            return self.trainer.init()
+            state = self.trainer.init()
+            return state if self.origin is None else _filled(state, self.origin)
         return checkpoints.restore(self.trainer.init.eval_shape())  # pyright: ignore
 
     def _batches(self, first: int) -> Iterator[tuple[jax.Array, jax.Array]]:
@@ -169,6 +188,21 @@ class _Run:
         return np.concatenate(rows), np.concatenate(labels)
 
 
+def _filled(state: TrainState, origin: Recognizer) -> TrainState:
+    """The state with the weights and statistics of a network."""
+    stored = recognizer.flat(origin.params)
+
+    def fill(path, variable):
+        array = jax.device_put(stored["/".join(map(str, path))][...], variable[...].sharding)
+        return path, variable.replace(array)
+
+    params, statistics = (
+        nnx.from_flat_state([fill(*leaf) for leaf in nnx.to_flat_state(part)])
+        for part in (state.params, state.statistics)
+    )
+    return state._replace(params=params, statistics=statistics)
+
+
 def _step(line: dict) -> float:
     step = line.get("step")
     return step if isinstance(step, int) else math.inf
@@ -177,7 +211,7 @@ def _step(line: dict) -> float:
 def _save(
     workdir: Path,
     settings: Settings,
-    given: Data,
+    record: dict,
     state: TrainState,
     final: Verification,
     half: bool,
@@ -185,8 +219,8 @@ def _save(
     both = (recognizer.flat(part) for part in (state.params, state.statistics))
     arrays = {path: np.asarray(v[...]) for part in both for path, v in part.items()}
     source = {
-        "trained": dataclasses.asdict(settings),
-        "data": given.record,
+        "trained": record["settings"],
+        **{key: record[key] for key in ("data", "init") if key in record},
         "steps": settings.steps,
         "images_seen": settings.steps * settings.batch,
         "verification": final._asdict(),

@@ -124,6 +124,8 @@ REFUSED = {
     "head": (["--config.head=x"], ["config.head='x'", "arcface"]),
     "optimizer": (["--config.optimizer=x"], ["config.optimizer='x'", "adamw"]),
     "precision": (["--config.precision=x"], ["config.precision='x'", "bfloat16"]),
+    "init": (["--config.init=zoo:target_senet"], ["config.init='zoo:target_senet'", "tiny"]),
+    "no init": (["--config.init={root}/nowhere"], ["nowhere"]),
     "eval_every": (["--config.eval_every=0"], ["config.eval_every=0", "1 or more"]),
     "devices": (["--config.devices=5"], ["config.devices=5", "between 0 and 4"]),
     "batch": (["--config.batch=16"], ["config.batch=16", "12 photos"]),

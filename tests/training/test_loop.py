@@ -25,9 +25,11 @@ def settings(**changes) -> Settings:
     return Settings(**(base | {"scale": 8.0} | changes))
 
 
-def train(workdir, given, often=OFTEN, report=lambda step, said: None, devices=1, **changes):
+def train(
+    workdir, given, often=OFTEN, report=lambda step, said: None, devices=1, origin=None, **changes
+):
     chosen = settings(**changes)
-    return loop.train(workdir, chosen, given, often, jax.local_devices()[:devices], report)
+    return loop.train(workdir, chosen, given, often, jax.local_devices()[:devices], report, origin)
 
 
 def run(given, devices=1, **changes):
@@ -210,6 +212,22 @@ def test_half(finished, blobs):
 
 
 # What is refused.
+
+
+def test_from_a_trained_network(finished, blobs, tmp_path):
+    """The first steps of a run that hardly learns leave the weights that it began with."""
+    origin = recognizer.load(finished / "network")
+    folder = train(tmp_path / "on", blobs, origin=origin, steps=3, learning_rate=1e-9)
+    before, after = arrays(finished / "network"), arrays(folder)
+    for path, array in before.items():
+        if path.endswith(("mean", "var")):  # they go on; a new network has means 0, variances 1
+            new = float(path.endswith("var"))
+            assert np.abs(after[path] - array).mean() < 0.5 * np.abs(array - new).mean()
+        else:
+            np.testing.assert_allclose(after[path], array, atol=1e-6)
+    assert json.loads((folder / "card.json").read_text())["source"]["init"] == origin.digest
+    with pytest.raises(InputError, match="card.json is of another .*init"):
+        train(tmp_path / "on", blobs, steps=3, learning_rate=1e-9)
 
 
 def test_another_configuration(finished, blobs):
