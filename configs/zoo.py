@@ -2,10 +2,10 @@
 
     python run.py train --config=configs/zoo.py:surrogate_arcface --workdir=runs/surrogate_arcface
 
-Names: those of `NETWORKS` below; runs/NAME/network is what opom_jax/zoo/NAME holds. Where there is a
-NAME_start it is trained first: the other goes on from its weights with another loss. Trained on
+Names: those of `NETWORKS` below; runs/NAME/network is what opom_jax/zoo/NAME holds. Where there is
+a NAME_start it is trained first: the other goes on from its weights with another loss. Trained on
 synthetic people that no study sees (numbers above a million; studies use those below), photos as
-they are. Six to twelve minutes each on two CPU cores, two or three of them for drawing the photos;
+they are. Six to sixteen minutes each on two CPU cores, two or three of them for drawing the photos;
 opom_jax/zoo/README.md has what they reach.
 """
 
