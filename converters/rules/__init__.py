@@ -16,26 +16,26 @@ from opom_jax.networks.ir import IRESNET_UNITS, UNITS
 Transform = Callable[[np.ndarray, tuple[int, ...]], np.ndarray]
 
 
-def _same(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def same(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return array
 
 
-def _conv(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def conv(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """OIHW -> HWIO."""
     return array.transpose(2, 3, 1, 0)
 
 
-def _depthwise(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def depthwise(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """(C,1,H,W) -> HWC."""
     return array[:, 0].transpose(1, 2, 0)
 
 
-def _dense(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def dense(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """(O,I) -> (I,O)."""
     return array.T
 
 
-def _flat_dense(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def flat_dense(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """(O, C*H*W), flattened in torch's order -> HWCO."""
     height, width, channels, outputs = shape
     if len(array) != outputs:
@@ -59,43 +59,43 @@ def _keras_slope(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 _STATISTICS = {
-    "beta": ("bias", _same, 1),
-    "moving_mean": ("mean", _same, 1),
-    "moving_var": ("var", _same, 1),
+    "beta": ("bias", same, 1),
+    "moving_mean": ("mean", same, 1),
+    "moving_var": ("var", same, 1),
 }
 # kind -> {leaf in the file: (leaf in Flax, transform, dimensions in the file)}; without a transform
 # the file's array must have the shape of that leaf, and is dropped
 KINDS: dict[str, dict[str, tuple[str, Transform | None, int]]] = {
-    "conv": {"weight": ("kernel", _conv, 4), "bias": ("bias", _same, 1)},
-    "depthwise": {"weight": ("kernel", _depthwise, 4), "bias": ("bias", _same, 1)},
-    "dense": {"weight": ("kernel", _dense, 2), "bias": ("bias", _same, 1)},
-    "flat_dense": {"weight": ("kernel", _flat_dense, 2), "bias": ("bias", _same, 1)},
-    "prelu": {"weight": ("slope", _same, 1)},
-    "positions": {"pos_embed": ("positions", _same, 3)},
-    "gains": {"gamma": ("branch/gain", _same, 1), "gamma_xca": ("attention_gain", _same, 1)},
-    "temperature": {"temperature": ("temperature", _same, 3)},
-    "ln": {"weight": ("scale", _same, 1), "bias": ("bias", _same, 1)},
+    "conv": {"weight": ("kernel", conv, 4), "bias": ("bias", same, 1)},
+    "depthwise": {"weight": ("kernel", depthwise, 4), "bias": ("bias", same, 1)},
+    "dense": {"weight": ("kernel", dense, 2), "bias": ("bias", same, 1)},
+    "flat_dense": {"weight": ("kernel", flat_dense, 2), "bias": ("bias", same, 1)},
+    "prelu": {"weight": ("slope", same, 1)},
+    "positions": {"pos_embed": ("positions", same, 3)},
+    "gains": {"gamma": ("branch/gain", same, 1), "gamma_xca": ("attention_gain", same, 1)},
+    "temperature": {"temperature": ("temperature", same, 3)},
+    "ln": {"weight": ("scale", same, 1), "bias": ("bias", same, 1)},
     "bn": {
-        "weight": ("scale", _same, 1),
-        "bias": ("bias", _same, 1),
-        "running_mean": ("mean", _same, 1),
-        "running_var": ("var", _same, 1),
+        "weight": ("scale", same, 1),
+        "bias": ("bias", same, 1),
+        "running_mean": ("mean", same, 1),
+        "running_var": ("var", same, 1),
     },
-    "keras_conv": {"kernel": ("kernel", _same, 4), "bias": ("bias", _same, 1)},
-    "keras_dense": {"kernel": ("kernel", _keras_dense, 2), "bias": ("bias", _same, 1)},
-    "keras_local": {"kernel": ("kernel", _keras_local, 3), "bias": ("bias", _same, 3)},
+    "keras_conv": {"kernel": ("kernel", same, 4), "bias": ("bias", same, 1)},
+    "keras_dense": {"kernel": ("kernel", _keras_dense, 2), "bias": ("bias", same, 1)},
+    "keras_local": {"kernel": ("kernel", _keras_local, 3), "bias": ("bias", same, 3)},
     "keras_prelu": {"alpha": ("slope", _keras_slope, 3)},
     "keras_bn": {
-        "gamma": ("scale", _same, 1),
-        "beta": ("bias", _same, 1),
-        "moving_mean": ("mean", _same, 1),
-        "moving_variance": ("var", _same, 1),
+        "gamma": ("scale", same, 1),
+        "beta": ("bias", same, 1),
+        "moving_mean": ("mean", same, 1),
+        "moving_variance": ("var", same, 1),
     },
-    "mxnet_prelu": {"gamma": ("slope", _same, 1)},
-    "mxnet_bn": {"gamma": ("scale", _same, 1), **_STATISTICS},
+    "mxnet_prelu": {"gamma": ("slope", same, 1)},
+    "mxnet_bn": {"gamma": ("scale", same, 1), **_STATISTICS},
     "mxnet_bn_fixed": {"gamma": ("bias", None, 1), **_STATISTICS},  # fix_gamma: it is 1
 }
-TORCH = r"(.*)\.(\w+)"
+TORCH = r"(.*?)\.?(\w+)"
 
 
 class Layout(NamedTuple):

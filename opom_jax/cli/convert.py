@@ -2,11 +2,13 @@
 convert --weights=FILE.onnx --out=FOLDER --scaling=NAME
 convert --weights=FILE.params --symbol=FILE-symbol.json --out=FOLDER
 convert --weights=FILE.params --network=NAME --out=FOLDER
+convert --weights=FOLDER --out=FILE.safetensors
 
 Converts published weights into a network folder. With --network the file's arrays go into a family
 of this package: every array must be found once and every name used, or all that differ are listed.
 ONNX files and MXNet's pairs hold the whole network and need no family; MXNet's arrays alone go into
-the families of the paper's targets.
+the families of the paper's targets. The last form is the way back: the state dict of the network's
+torch original.
 """
 
 from pathlib import Path
@@ -14,6 +16,7 @@ from pathlib import Path
 from absl import flags as absl_flags
 
 from converters.convert import SCALINGS, convert, convert_graph
+from converters.export import export
 from opom_jax.errors import InputError
 from opom_jax.networks.registry import CHANNELS, NETWORKS
 
@@ -42,6 +45,9 @@ def define(flags: absl_flags.FlagValues, argv: list[str]) -> list[str]:
 
 def run(flags: absl_flags.FlagValues) -> None:
     """Converts, and says where the network is."""
+    if Path(flags.out or "").suffix.lower() == ".safetensors":
+        _export(flags)
+        return
     whole = flags.symbol is not None or Path(flags.weights or "").suffix.lower() == ".onnx"
     for name in ("weights", "out") if whole else ("weights", "network", "out"):
         if not flags[name].value:
@@ -64,6 +70,14 @@ def run(flags: absl_flags.FlagValues) -> None:
         channels=flags.channels,
     )
     print(f"graph: {folder}")
+
+
+def _export(flags: absl_flags.FlagValues) -> None:
+    if not flags.weights:
+        raise InputError("--weights is missing; name the folder of the network to export.")
+    for_files = ("network", "key", "prefix", "symbol", "output", "scaling")
+    _refuse(flags, for_files, "the export of a network")
+    print(f"safetensors: {export(flags.weights, flags.out)}")
 
 
 def _refuse(flags: absl_flags.FlagValues, names: tuple[str, ...], what: str) -> None:

@@ -227,7 +227,7 @@ def load(folder: os.PathLike | str, precision: str = "float32") -> Recognizer:
       InputError: no card, a card of an unknown network or other shapes, damaged weights, a name
         that is not in the zoo or was not fetched.
     """
-    folder = _resolved(folder)
+    folder = resolved(folder)
     card = read_card(folder)
     kind = _of_card(card, folder)
     wanted = {path: list(v.shape) for path, v in abstract_params(kind).items()}
@@ -296,7 +296,9 @@ def fetched() -> Path:
     return files.cache_folder() / "models"
 
 
-def _resolved(folder: os.PathLike | str) -> Path:
+def resolved(folder: os.PathLike | str) -> Path:
+    """The folder that "zoo:NAME" or "models:NAME" stands for, any other as it is; InputError if
+    there is no such name."""
     prefix, colon, name = str(folder).partition(":")
     if not colon or prefix not in ("zoo", "models"):
         return Path(folder)
