@@ -87,6 +87,7 @@ class _Refused(Exception):
 def _arrays(file, budget: int) -> Iterator[tuple[str, np.ndarray]]:
     """(path, array) of every data set, each once, and nothing from outside the file."""
     import h5py
+    from h5py import h5o  # pyright: ignore[reportAttributeAccessIssue]
 
     waiting, seen, places = [("", file, 0)], 0, set()
     while waiting:
@@ -96,7 +97,7 @@ def _arrays(file, budget: int) -> Iterator[tuple[str, np.ndarray]]:
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                 raise _Refused(f"it links to elsewhere at {path!r}")
             item = group[name]
-            if (place := h5py.h5o.get_info(item.id).addr) in places:
+            if (place := h5o.get_info(item.id).addr) in places:
                 raise _Refused(f"it holds {path!r} under two names")
             places.add(place)
             if isinstance(item, h5py.Group):
@@ -121,7 +122,8 @@ def _child(memory: int, seconds: int) -> int:
     import h5py
 
     content = sys.stdin.buffer.read()
-    resource.setrlimit(resource.RLIMIT_AS, (3 * memory + (512 << 20),) * 2)  # arrays, and the .npz
+    limit = 3 * memory + (512 << 20)  # Python, the arrays, the .npz of them
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     try:
         with h5py.File(io.BytesIO(content), "r") as file:
             found = dict(_arrays(file, memory))

@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from opom_jax.networks.graph import INTEGERS, Graph, Node
+from opom_jax.networks.graph import NUMBERS, Graph, Node
 
 _MAX_INTEGERS = 1 << 16  # in one array
 _MAX_REASON = 300  # characters, which may be names of the file
@@ -69,7 +69,7 @@ class Building:
             if jnp.issubdtype(array.dtype, jnp.floating):
                 with np.errstate(over="ignore"):  # float64 beyond float32: inf, refused later
                     weights[name] = np.ascontiguousarray(array, np.float32)
-            elif array.dtype.name not in INTEGERS or array.size > _MAX_INTEGERS:
+            elif array.dtype.name not in NUMBERS or array.size > _MAX_INTEGERS:
                 kind = f"{array.size} numbers of type {array.dtype.name}"
                 raise Untranslatable(f"has {kind} in {name!r}, neither weights nor shapes")
             else:

@@ -17,7 +17,8 @@ from flax import nnx
 
 from opom_jax.networks.operators import OPERATORS, Value, bounded
 
-INTEGERS = ("bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
+NUMBERS = ("bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
+NUMBERS += ("float16", "float32", "float64")
 _MAX_NODES, _MAX_INPUTS = 10_000, 1000
 _MAX_SIDE, _MAX_WEIGHTS = 4096, 1 << 29  # pixels; numbers in all
 
@@ -107,8 +108,8 @@ class Graph:
             raise ValueError(f"it takes images of {self.size} pixels")
         if sum(math.prod(shape) for _, shape in self.weights) > _MAX_WEIGHTS:
             raise ValueError(f"it has more than {_MAX_WEIGHTS} weights")
-        if any(dtype not in INTEGERS for _, dtype, *_ in self.constants):
-            raise ValueError("a constant that is not of whole numbers")
+        if any(dtype not in NUMBERS for _, dtype, *_ in self.constants):
+            raise ValueError("a constant that is not of numbers")
         if len(self.nodes) > _MAX_NODES:
             raise ValueError(f"it has more than {_MAX_NODES} nodes")
         for node in self.nodes:
