@@ -216,14 +216,14 @@ def _merge(group, layout: Layout, wanted: Mapping[str, tuple[int, ...]]):
     for name, array in group.items():
         target = _target(name, layout)
         if target is None or target[0] not in wanted:
-            problems.append(f" + {name} {array.shape}")
+            problems.append(f" + {_shown(name)} {array.shape}")
             continue
         path, transform, dimensions = target
         shape = wanted[path]
         fits = array.ndim == dimensions and array.size == np.prod(shape)
         converted = transform(array, shape) if fits and transform else array
         if not fits or converted.shape != shape:
-            problems.append(f" ! {name} {array.shape}, wanted for {path} {shape}")
+            problems.append(f" ! {_shown(name)} {array.shape}, wanted for {path} {shape}")
             converted = np.zeros(shape, np.float32)
         if transform is None:
             continue
@@ -231,6 +231,11 @@ def _merge(group, layout: Layout, wanted: Mapping[str, tuple[int, ...]]):
             arrays[path] = np.ascontiguousarray(converted, np.float32)
     problems += [f" - {path} {wanted[path]}" for path in wanted if path not in arrays]
     return arrays, sorted(problems)
+
+
+def _shown(name: str) -> str:
+    """A name of the file, which can hold anything, for a terminal."""
+    return ascii(name)[1:-1][:200]
 
 
 def _target(name: str, layout: Layout):

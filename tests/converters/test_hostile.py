@@ -7,6 +7,7 @@ import shutil
 import struct
 import zipfile
 import zlib
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -15,7 +16,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from converters import formats
-from converters.convert import convert, convert_graph
+from converters.convert import convert, convert_graph, translate
 from converters.formats import mxnet_file
 from converters.graphs import onnx_file
 from opom_jax.errors import InputError
@@ -111,6 +112,14 @@ def test_views_that_overlap(tmp_path):
     assert formats.read(tmp_path / "a.pth")[""]["w"].tolist() == [[0, 1], [1, 2]]
     torch.save({"w": base.as_strided((3, 2), (1, 1))}, tmp_path / "b.pth")
     assert "repeats its storage" in refused(formats.read, tmp_path / "b.pth")
+
+
+def test_names_for_a_terminal():
+    arrays = {"a\n - b\x1b[2J": np.ones(1, np.float32), "x" * 10**6: np.ones(1, np.float32)}
+    with pytest.raises(InputError) as caught:
+        translate(Path("a.pth"), {"": arrays}, "ir_tiny")
+    found = [line for line in str(caught.value).splitlines() if line.startswith(" + ")]
+    assert found[0] == r" + a\n - b\x1b[2J (1,)" and len(found) == 2 and len(found[1]) < 300
 
 
 # MXNet.
