@@ -81,8 +81,8 @@ CASES = {
     ),
     "deepid": Case(lambda rngs: DeepID(rngs=rngs), keras_twins.deepid, 47),
     "fb_deepface": Case(
-        lambda rngs: DeepFace(size=72, widths=(4, 4, 3, 4, 9), embedding=16, rngs=rngs),
-        partial(keras_twins.deepface, 72, (4, 4, 3, 4, 9), 16, 9),
+        lambda rngs: DeepFace(size=72, widths=(8, 8, 3, 4, 9), embedding=16, rngs=rngs),
+        partial(keras_twins.deepface, 72, (8, 8, 3, 4, 9), 16, 9),
         72,
     ),
 }
