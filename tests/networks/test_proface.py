@@ -45,7 +45,7 @@ def test_embeddings_of_the_published_code(goldens, name):
         photos = _resized(photos, network.spec.size)
     found = np.asarray(jax.jit(network.embed)(network.params, photos))
     if name == "InceptionResNet":
-        found /= np.linalg.norm(found, axis=1, keepdims=True)
+        found = found / np.linalg.norm(found, axis=1, keepdims=True)
     with np.load(goldens / "proface_recognizers.npz") as file:
         wanted = file[name]
     assert np.abs(found - wanted).max() <= TOLERANCE * np.abs(wanted).max()
