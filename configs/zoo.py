@@ -22,9 +22,10 @@ NETWORKS = {
     "target_arcface": ("ir_small", "arcface", 64.0, 0.1, 5500, 1500),
     "target_cosface": ("ir_small", "cosface", 64.0, 0.07, 5500, 1500),
     "target_sface": ("ir_small", "sface", 0.0, -1.0, 5500, 1500),
-    "target_mobilenet": ("mobilenet_small", "softmax", 0.0, -1.0, 5500, 1500),
+    "target_mobilenet": ("mobilenet_small", "sface", 0.0, -1.0, 5500, 600),
     "target_senet": ("se_resnet_small", "sface", 0.0, -1.0, 5500, 1200),
     "target_inception_resnet": ("inception_resnet_small", "sface", 0.0, -1.0, 8000, 600),
+    "target_mobilenet_start": ("mobilenet_small", "softmax", 0.0, -1.0, 5500, 1500),
     "target_inception_resnet_start": ("inception_resnet_small", "softmax", 0.0, -1.0, 8000, 2200),
 }
 FIRST, APART = 1_000_000, 10_000  # number of the first person; between two networks

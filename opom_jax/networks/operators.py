@@ -11,7 +11,7 @@ input that is left out; `OPERATORS` is their table.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -269,7 +269,7 @@ def _conv(given: Attributes, x: Value, kernel: Value, bias: Value | None = None)
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
             feature_group_count=groups,
         )
-    y = lax.convert_element_type(y, image.dtype)
+    y = cast(jax.Array, y).astype(image.dtype)
     return Value(y if bias is None else y + _of_rank(bias.array, 4), True)
 
 
