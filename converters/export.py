@@ -43,7 +43,8 @@ def export(folder: os.PathLike | str, out: os.PathLike | str) -> Path:
       The file.
 
     Raises:
-      InputError: an unreadable folder, a network that torch has no layout for, an existing file.
+      InputError: an unreadable folder, a network that torch has no layout for, a file that
+        exists or cannot be written.
     """
     out = Path(out)
     if out.exists():
@@ -52,8 +53,13 @@ def export(folder: os.PathLike | str, out: os.PathLike | str) -> Path:
     name = recognizer.read_card(recognizer.resolved(folder))["network"]
     arrays = {path: np.asarray(v[...]) for path, v in recognizer.flat(network.params).items()}
     tensors = state_dict(name, arrays)
-    with files.writing(out) as partial:
-        safetensors.numpy.save_file(tensors, partial)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with files.writing(out) as partial:
+            partial.write_bytes(safetensors.numpy.save(tensors))
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"{out} cannot be written ({reason}); choose another --out.") from error
     return out
 
 

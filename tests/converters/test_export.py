@@ -57,6 +57,14 @@ def test_torch_loads_what_it_had_saved(twin, tmp_path):
         assert torch.equal(tensor, other.state_dict()[name]), name
 
 
+def test_a_file_that_cannot_be_written(twin, tmp_path):
+    torch.save(twin.state_dict(), tmp_path / "there.pth")
+    folder = convert(tmp_path / "there.pth", SMALL, tmp_path / "net")
+    assert export(folder, tmp_path / "new" / "folder" / "a.safetensors").exists()
+    with pytest.raises(InputError, match="there.pth/a.safetensors cannot be written"):
+        export(folder, tmp_path / "there.pth" / "a.safetensors")
+
+
 def test_refused(tmp_path):
     with pytest.raises(InputError, match="'ir_small' has no layout in torch"):
         export("zoo:surrogate_softmax", tmp_path / "a.safetensors")
