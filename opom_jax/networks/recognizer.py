@@ -262,6 +262,8 @@ def read_card(folder: Path) -> dict:
     """The card of a converted network, checked for its network and preprocessing."""
     path = folder / "card.json"
     try:
+        if path.is_fifo():
+            raise TypeError("would be waited for")
         card = json.loads(path.read_text())
         network, preprocessing = card["network"], card["preprocessing"]
         kinds = {"shapes": dict, "weights_sha256": str, "params_sha256": str, "network": str}

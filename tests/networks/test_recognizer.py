@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 
 import jax
@@ -277,6 +278,13 @@ def test_no_network_at_all(tmp_path):
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "{}", '{"network": "ir_50"}', "\xff\xfe"])
 def test_cards_of_something_else(folder, text):
     (folder / "card.json").write_text(text, "latin-1")
+    with pytest.raises(InputError, match="is not a network's card"):
+        load(folder)
+
+
+def test_a_card_that_is_a_pipe(folder):
+    (folder / "card.json").unlink()
+    os.mkfifo(folder / "card.json")
     with pytest.raises(InputError, match="is not a network's card"):
         load(folder)
 
