@@ -17,6 +17,7 @@ Transform = Callable[[np.ndarray, tuple[int, ...]], np.ndarray]
 
 
 def same(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """As it is."""
     return array
 
 

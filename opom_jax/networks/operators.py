@@ -89,7 +89,7 @@ def bounded(value: Value) -> Value:
 OPERATORS: dict[str, Callable[..., Value | list[Value]]] = {}
 
 
-def operator(*names: str):
+def operator(*names: str) -> Callable[[Callable], Callable]:
     """Enters a function into the table."""
 
     def enter(function):
