@@ -56,6 +56,9 @@ def main(argv: list[str] | None = None) -> int:
         again = "continues" if getattr(module, "RESUMES", False) else "starts anew"
         print(f"opom-jax {verb}: interrupted; the same command {again}.", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # `models list | head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left unwritten at the exit
+        return 1
     return 0
 
 

@@ -594,3 +594,10 @@ def test_published_files(opom, real, tmp_path, monkeypatch, request, name):
     found = figures(answer.out)
     assert found["photos"] == "280 of 56 people" and "not the figures" not in answer.out
     assert float(found["rank-1"].split()[0]) > 95
+
+
+def test_a_reader_that_stops():
+    """As with `models list | head -1`."""
+    command = f"{sys.executable} run.py models list | head -1"
+    ran = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True)
+    assert ran.stdout.startswith("name") and "Traceback" not in ran.stderr
