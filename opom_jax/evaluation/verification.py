@@ -30,7 +30,7 @@ def roc(same: np.ndarray, other: np.ndarray) -> Roc:
     """The curve of similarities of pairs of one person f[S] and of two people f[O], S, O >= 1."""
     same, other = np.sort(same), np.sort(other)
     threshold = np.concatenate([[np.inf], np.unique(np.concatenate([same, other]))[::-1]])
-    accepted = (1 - np.searchsorted(pairs, threshold) / len(pairs) for pairs in (other, same))
+    accepted = [(len(of) - np.searchsorted(of, threshold)) / len(of) for of in (other, same)]
     return Roc(threshold.astype(np.float64), *accepted)
 
 
