@@ -23,7 +23,8 @@ def test_every_point_is_counted(pairs):
 
 def test_tar_is_the_best_within_the_far(pairs):
     same, other = pairs
-    for rate, found in zip((0.0, 0.01, 0.1, 1.0), tar_at(roc(same, other), (0, 0.01, 0.1, 1))):
+    rates = (0.0, 0.01, 0.1, 1.0)
+    for rate, found in zip(rates, tar_at(roc(same, other), rates), strict=True):
         allowed = [t for t in [*same, *other, np.inf] if np.mean(other >= t) <= rate]
         assert found == max(np.mean(same >= t) for t in allowed)
 
