@@ -44,6 +44,7 @@ def get_config() -> ml_collections.ConfigDict:
         people_per_batch=0,  # 0: chosen from memory_gib
         memory_gib=0.0,  # for a batch on the device; 0: 2 on CPU, 60 % of what is free elsewhere
         rounding="truncate",  # of masked probes to uint8: "truncate" as published, or "round"
+        gallery="clean",  # or "protected": also masked probes against masked gallery photos
         data=ml_collections.config_dict.create(
             people="",  # a folder with a folder per person, or instead the lists below
             root="",  # what the lists' paths are relative to
@@ -140,6 +141,7 @@ def settings(config: ml_collections.ConfigDict) -> Settings:
     checks = {
         "precision": PRECISIONS,
         "rounding": ("truncate", "round"),
+        "gallery": ("clean", "protected"),
         "data.list_format": ("path", "megaface"),
     }
     for key, allowed in checks.items():

@@ -2,7 +2,9 @@
 
 Measures how well the masks of WORKDIR protect the probes of `config.data` against target networks,
 and how well no mask does; prints a table and writes results.json, results.csv and people.csv.
-The mean leaves out targets that are the surrogate itself (marked *).
+With --config.gallery=protected also whether a masked photo finds the person's other masked photos,
+as when the mask is on everything that was ever published (the M-M of Table 6). The mean leaves out
+targets that are the surrogate itself (marked *).
 """
 
 import json
@@ -81,8 +83,10 @@ def run(flags: absl_flags.FlagValues) -> None:
 
         clean, others = features("probes", probes), features("distractors", distractors)
         masked = extract(_masked(people, workdir, data, config.rounding))
-        rows = {"none": clean, "masked": masked}
-        found = {row: ranks(rows[row], clean, counts, others) for row in rows}
+        rows = {"none": (clean, clean), "masked": (masked, clean)}
+        if config.gallery == "protected":
+            rows["protected"] = (masked, masked)
+        found = {row: ranks(*pair, counts, others) for row, pair in rows.items()}
         results[network.name] = {row: _rates(found[row]) for row in rows}
         lines[network.name] = _people_lines(network.name, found, people)
     black_box = [t.name for t in targets if t.name not in white_box]

@@ -70,8 +70,7 @@ def objective(method: str, form: str) -> Callable[[Scene], jax.Array]:
     """
     if method == "fi_uap_plus":
         return {"published": _minus_mean_cosine, "paper": _sum_of_pair_distances}[form]
-    measure = {"published": _mean_square, "paper": _sum_of_distances}[form]
-    return partial(_distance_to, NEAREST[method], measure)
+    return partial(_distance_to, NEAREST[method], MEASURES[form])
 
 
 def _distance_to(nearest, measure, scene: Scene) -> jax.Array:
@@ -88,6 +87,10 @@ def _distance(difference: jax.Array) -> jax.Array:
 
 def _sum_of_distances(difference: jax.Array, valid: jax.Array) -> jax.Array:
     return valid @ _distance(difference)
+
+
+# form -> (differences f32[N,D], valid f32[N]) -> f32[], what is made of the distances of N photos
+MEASURES = {"published": _mean_square, "paper": _sum_of_distances}
 
 
 def _minus_mean_cosine(scene: Scene) -> jax.Array:

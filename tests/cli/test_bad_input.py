@@ -180,6 +180,7 @@ VALUES = {
     "form": ["x"],
     "precision": ["float64", "32"],
     "rounding": ["up"],
+    "gallery": ["masked", ""],
     "surrogate": [""],
     "data.list_format": ["csv"],
     "data.image_size": ["0", "-1", "100000"],

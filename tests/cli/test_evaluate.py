@@ -71,7 +71,7 @@ def apply(workdir: Path, probes: list[np.ndarray], rounding) -> list[np.ndarray]
     return masked
 
 
-def protocol(network, world, workdir, rounding=np.trunc) -> dict[str, np.ndarray]:
+def protocol(network, world, workdir, rounding=np.trunc, gallery=()) -> dict[str, np.ndarray]:
     """Row -> tests and identifications at 1, 5, 10 of each person, i64[P,4], by nested loops."""
     loaded = recognizer.load(network)
     embed = jax.jit(loaded.embed)
@@ -83,17 +83,18 @@ def protocol(network, world, workdir, rounding=np.trunc) -> dict[str, np.ndarray
     probes = [read_photos(world.people / person, first=1) for person in PEOPLE]
     others = unit(read_photos(world.distractors))
     clean = [unit(photos) for photos in probes]
-    rows = {"none": clean}
-    rows["masked"] = [unit(photos) for photos in apply(workdir, probes, rounding)]
+    masked = [unit(photos) for photos in apply(workdir, probes, rounding)]
+    rows = {"none": (clean, clean), "masked": (masked, clean), "protected": (masked, masked)}
     counts = {}
-    for row, people in rows.items():
+    for row in ("none", "masked", *gallery):
+        people, targets = rows[row]
         counts[row] = np.zeros((len(PEOPLE), 4), int)
         for k, person in enumerate(people):
             for i, probe in enumerate(person):
                 for j in range(PROBES):
                     if j == i:
                         continue
-                    rank = np.sum(others @ probe > clean[k][j] @ probe)
+                    rank = np.sum(others @ probe > targets[k][j] @ probe)
                     counts[row][k] += [1, rank < 1, rank < 5, rank < 10]
     return counts
 
@@ -153,6 +154,16 @@ def test_results_are_those_of_the_protocol(world, opom, elsewhere):
     for line, (row, k) in zip(lines, [(r, k) for r in wanted for k in (1, 5, 10)], strict=True):
         cells = " | ".join(f"{results[name][row][f'top{k}']:.1f}" for name in results)
         assert line == f"| {row}, Top-{k} | {cells} |"
+
+
+def test_protected_gallery(world, opom, elsewhere):
+    assert opom(*world.evaluate(elsewhere), "--config.gallery=protected").code == 0
+    wanted = protocol(world.network, world, elsewhere, gallery=("protected",))
+    assert (wanted["protected"] != wanted["masked"]).any()
+    people = read_people(elsewhere)
+    assert {row for _, row in people} == set(wanted)
+    for row, counts in wanted.items():
+        np.testing.assert_array_equal(people[world.network.name, row], counts)
 
 
 def test_zero_masks_protect_as_none(world, opom, elsewhere):

@@ -1,0 +1,58 @@
+"""Diverse masks: one is the method's own, several are apart from one another."""
+
+import itertools
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from opom_jax.data import synthetic
+from opom_jax.masks.diverse import diverse_masks
+from opom_jax.masks.generate import Batch, Settings, generate, generator
+from opom_jax.networks import recognizer
+
+
+@pytest.fixture(scope="module")
+def network():
+    return recognizer.load("zoo:surrogate_softmax")
+
+
+@pytest.fixture(scope="module")
+def batch():
+    photos = synthetic.photos(range(2), 3)
+    return Batch(np.arange(2, dtype=np.int32), photos, np.array([[1, 1, 1], [1, 1, 0]], np.float32))
+
+
+@pytest.mark.parametrize("start", ["published", "person"])
+def test_one_mask_is_the_methods_own(network, batch, start):
+    settings = Settings(steps=3, initial_steps=1, start=start)
+    alone = generate(generator(network, settings), network.params, settings, batch)[0]
+    found = diverse_masks(network, settings, batch, 1)
+    # single signs may turn where a gradient is as good as zero
+    assert np.mean(np.abs(found[:, 0] - alone) > 1e-3) < 1e-3
+
+
+def _features(network, batch, masks):
+    """Unit features f32[M,N,D] of the first person's photos under each of their masks."""
+    masked = np.clip(batch.photos[0] + masks[0][:, None], 0, 255)
+    flat = jnp.asarray(masked.reshape(-1, *masked.shape[2:]))
+    features = recognizer.normalize(network.embed(network.params, flat))
+    return np.asarray(features).reshape(*masked.shape[:2], -1)
+
+
+def test_masks_are_far_from_the_person_and_from_one_another(network, batch):
+    settings = Settings(steps=16, initial_steps=0)
+    masks = diverse_masks(network, settings, batch, 3)
+    assert masks.shape == (2, 3, 112, 112, 3) and np.abs(masks).max() <= settings.epsilon
+    clean = _features(network, batch, np.zeros_like(masks[:, :1]))[0]
+    features = _features(network, batch, masks)
+    assert np.einsum("mnd,nd->mn", features, clean).mean() < 0.5
+    seeds = [Settings(steps=16, initial_steps=0, seed=m) for m in range(3)]
+    alike = np.concatenate([diverse_masks(network, own, batch, 1) for own in seeds], 1)
+    assert _between(features) < _between(_features(network, batch, alike)) - 0.2
+
+
+def _between(features):
+    """Mean cosine of a photo under one mask with itself under another."""
+    pairs = itertools.combinations(range(len(features)), 2)
+    return np.mean([np.sum(features[a] * features[b], -1).mean() for a, b in pairs])
