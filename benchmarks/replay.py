@@ -39,7 +39,7 @@ import numpy as np  # noqa: E402
 
 from benchmarks import recipe  # noqa: E402
 from converters.convert import translate  # noqa: E402
-from opom_jax.masks import generate  # noqa: E402
+from opom_jax.masks import generate, transfer  # noqa: E402
 from opom_jax.masks.objectives import NEAREST, Scene  # noqa: E402
 from opom_jax.masks.update import State, init, update  # noqa: E402
 from opom_jax.networks.recognizer import Recognizer, normalize, recognizer  # noqa: E402
@@ -170,6 +170,9 @@ def _prepare(run: Run, network: Recognizer):
 
 @cache
 def _compiled(settings: generate.Settings, embed: Callable):
+    if settings.momentum:  # the published DFANet, whose stored runs dropped nothing
+        embed = transfer.dfanet(embed, 0.0, settings.form, jax.random.key(0))
+
     @jax.jit
     def step(params, masked, clean, valid, x, t) -> Seen:
         metrics, gradient = generate.loss_and_gradient(

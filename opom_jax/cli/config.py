@@ -37,6 +37,7 @@ def get_config() -> ml_collections.ConfigDict:
         lower=0.0,  # coefficients of the reduced hull
         upper=1.0,
         momentum=0.0,  # decay; the papers use 1.0
+        dropout=0.0,  # share of the convolutions' outputs that DFANet drops; published 0.1
         form="published",  # or "paper": objective and update
         seed=0,
         start="published",  # noise of all people alike as published, or "person": their own

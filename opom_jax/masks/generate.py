@@ -8,6 +8,7 @@ convolutions inside a compiled loop leave XLA's fast kernels on the CPU (docs/pe
 import dataclasses
 import functools
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -15,7 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from opom_jax.errors import InputError
+from opom_jax.masks import transfer
 from opom_jax.masks.objectives import METHODS, Scene, objective
+from opom_jax.masks.transfer import Embed
 from opom_jax.masks.update import FORMS, Rule, State, init, update
 from opom_jax.networks.recognizer import Params, Recognizer, normalize
 
@@ -35,6 +38,7 @@ class Settings:
       lower: smallest coefficient of the reduced hull; 0 is the convex hull.
       upper: largest; 1 is the convex hull.
       momentum: decay of the accumulated gradient; 0 for none.
+      dropout: share of the convolutions' outputs that DFANet drops; 0 for none.
       form: "published" or "paper", of both objective and update.
       seed: of the random start.
       start: "published" (the same noise for everybody, the numbers torch draws from this seed) or
@@ -49,6 +53,7 @@ class Settings:
     lower: float = 0.0
     upper: float = 1.0
     momentum: float = 0.0
+    dropout: float = 0.0
     form: str = "published"
     seed: int = 0
     start: str = "published"
@@ -66,6 +71,7 @@ class Settings:
             ("lower", 0 <= self.lower <= 1, "between 0 and 1"),
             ("upper", self.lower <= self.upper <= 1, "between lower and 1"),
             ("momentum", 0 <= self.momentum <= 1, "between 0 and 1"),
+            ("dropout", 0 <= self.dropout < 1, "at least 0 and below 1"),
             ("seed", 0 <= self.seed < 2**32, "between 0 and 4294967295"),
         ):
             if not ok:
@@ -86,7 +92,7 @@ class Metrics(NamedTuple):
     Attributes:
       objective: what the method increases.
       distance: mean distance of the masked features from the clean feature of their own photo, in
-        0..2.
+        0..2; with dropout, as the step's own networks see them.
     """
 
     objective: jax.Array
@@ -148,7 +154,7 @@ def rule(settings: Settings) -> Rule:
 
 
 def loss_and_gradient(
-    embed: Callable[[Params, jax.Array], jax.Array],
+    embed: Embed,
     settings: Settings,
     params: Params,
     masked: jax.Array,
@@ -189,15 +195,15 @@ def generator(network: Recognizer, settings: Settings) -> Generator:
 
     Returns:
       start: (params, ids i32[P], photos u8[P,N,H,W,C]) -> (State, clean f32[P,N,D]).
-      step: (params, State, photos, clean, valid f32[P,N], i32[]) -> (State, Metrics of f32[P]);
-        the state is donated.
+      step: (params, State, ids, photos, clean, valid f32[P,N], i32[]) -> (State, Metrics of
+        f32[P]); the state is donated. With dropout it draws clean features of its own.
     """
     settings.check()
     return _generator(network.embed, settings)
 
 
 @functools.cache
-def _generator(embed: Callable[[Params, jax.Array], jax.Array], settings: Settings) -> Generator:
+def _generator(embed: Embed, settings: Settings) -> Generator:
     def begin(params, person, noise, photos):
         images = photos.astype(jnp.float32)
         noise = person_noise(settings, person, images.shape) if noise is None else noise
@@ -211,16 +217,20 @@ def _generator(embed: Callable[[Params, jax.Array], jax.Array], settings: Settin
         noise = published_noise(settings, photos.shape[1:]) if same else None
         return begin(params, ids, noise, photos)
 
-    def step(params, state: State, photos, clean, valid, count):
+    def step(params, state: State, person, photos, clean, valid, count):
+        images, surrogate = photos.astype(jnp.float32), embed
+        if settings.dropout:  # the clean features have a draw of their own, as published
+            keys = transfer.keys(settings.seed, person, count)
+            draw = partial(transfer.dfanet, embed, settings.dropout, settings.form)
+            clean, surrogate = normalize(draw(keys[0])(params, images)), draw(keys[1])
         metrics, gradient = loss_and_gradient(
-            embed, settings, params, state.masked, clean, valid, count
+            surrogate, settings, params, state.masked, clean, valid, count
         )
-        images = photos.astype(jnp.float32)
         return update(rule(settings), state, gradient, images, valid), metrics
 
     return Generator(
         start,
-        jax.jit(jax.vmap(step, (None, 0, 0, 0, 0, None)), donate_argnums=1),
+        jax.jit(jax.vmap(step, (None, 0, 0, 0, 0, 0, None)), donate_argnums=1),
     )
 
 
@@ -232,11 +242,11 @@ def generate(
     Returns:
       (masks f32[P,H,W,C] in [-epsilon, epsilon], Metrics of f32[P,T]).
     """
-    photos, valid = jnp.asarray(batch.photos), jnp.asarray(batch.valid)
-    state, clean = compiled.start(params, jnp.asarray(batch.ids), photos)
+    ids, photos, valid = map(jnp.asarray, batch)
+    state, clean = compiled.start(params, ids, photos)
     history = []
     for count in range(settings.steps):
-        state, metrics = compiled.step(params, state, photos, clean, valid, np.int32(count))
+        state, metrics = compiled.step(params, state, ids, photos, clean, valid, np.int32(count))
         history.append(metrics)
     stacked = jax.tree.map(lambda *values: np.stack(values, 1), *jax.device_get(history))
     return np.asarray(state.mask), stacked
@@ -246,6 +256,7 @@ def bytes_per_person(network: Recognizer, photos: int, size: int) -> int:
     """Device memory that a step keeps for one more person, in bytes, found without computing.
 
     Counts what the backward pass needs of the forward pass and five arrays of the photos' size.
+    Dropout adds nothing: what it drops is worked out again in the backward pass.
     """
     images = jax.ShapeDtypeStruct((photos, size, size, 3), jnp.float32)
     params = network.params

@@ -79,6 +79,8 @@ class IR(nnx.Module):
       rngs: random streams for the initial weights.
     """
 
+    spared = ("shortcut", "se")  # by dropout, as published (goldens/QUIRKS 12)
+
     def __init__(
         self,
         units: Sequence[int],

@@ -6,6 +6,7 @@ a loop on the CPU, leaves the fast kernels altogether; the rules below write it 
 convolution instead. Arrays are NHWC, kernels HWIO.
 """
 
+from collections.abc import Callable
 from functools import partial, reduce
 
 import jax
@@ -13,10 +14,13 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
+from opom_jax.errors import InputError
+
 BATCH_NORM_EPSILON = 1e-5
 MXNET_EPSILON = 2e-5  # at the ends of all MXNet targets
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 Sides = int | tuple[int, int]  # of both axes, or (rows, columns)
+Change = Callable[[int, jax.Array], jax.Array]  # (place, output) -> output, see `on_outputs`
 
 
 def _pair(value: Sides) -> tuple[int, int]:
@@ -228,6 +232,8 @@ def unit_length(x: jax.Array, floor: float = 1e-12) -> jax.Array:
 class Conv(nnx.Module):
     """Convolution with a kernel [K,L,I,O]; computes in the kernel's own type."""
 
+    after: Callable[[jax.Array], jax.Array] | None = None  # see `on_outputs`
+
     def __init__(
         self,
         inputs: int,
@@ -247,11 +253,14 @@ class Conv(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.kernel[...]
         y: jax.Array = convolution(x.astype(kernel.dtype), kernel, self.stride, self.padding)  # pyright: ignore
-        return y if self.bias is None else y + self.bias[None, None, None]
+        y = y if self.bias is None else y + self.bias[None, None, None]
+        return y if self.after is None else self.after(y)
 
 
 class DepthwiseConv(nnx.Module):
     """One filter a channel, kernel [K,L,C] [, bias [C]]."""
+
+    after: Callable[[jax.Array], jax.Array] | None = None  # see `on_outputs`
 
     def __init__(self, channels, size, *, stride=1, padding=0, bias=False, rngs: nnx.Rngs):
         rows, columns = size
@@ -262,7 +271,31 @@ class DepthwiseConv(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         y: jax.Array = depthwise(x, self.kernel[...], self.stride, self.padding)  # pyright: ignore
-        return y if self.bias is None else y + self.bias[None, None, None]
+        y = y if self.bias is None else y + self.bias[None, None, None]
+        return y if self.after is None else self.after(y)
+
+
+def on_outputs(network: nnx.Module, change: Change) -> None:
+    """Lets what the convolutions of a network put out pass through `change`.
+
+    Args:
+      network: made for one call, as `nnx.merge` does; layers below the names of its attribute
+        `spared` stay as they are.
+      change: (place, [B,H,W,C]) -> the same shape; places number the convolutions.
+
+    Raises:
+      InputError: the network has no convolution.
+    """
+    spared = set(getattr(network, "spared", ()))
+    layers = [
+        layer
+        for path, layer in nnx.iter_modules(network)
+        if isinstance(layer, Conv | DepthwiseConv) and spared.isdisjoint(path)
+    ]
+    if not layers:
+        raise InputError("The network has no convolution to drop from; set config.dropout to 0.")
+    for place, layer in enumerate(layers):
+        layer.after = partial(change, place)
 
 
 class PReLU(nnx.Module):

@@ -64,6 +64,8 @@ class MobileFaceNet(nnx.Module):
       rngs: random streams for the initial weights.
     """
 
+    spared = ("global_depthwise", "head")  # by dropout: they make the embedding
+
     def __init__(
         self,
         settings: Sequence[tuple[int, int, int, int]] = STANDARD,

@@ -26,6 +26,7 @@ from opom_jax import files
 from opom_jax.errors import InputError, first_line
 from opom_jax.networks import half as half_size
 from opom_jax.networks.graph import Build, Graph
+from opom_jax.networks.layers import Change, on_outputs
 from opom_jax.networks.registry import NETWORKS, Spec
 
 PRECISIONS = ("float32", "bfloat16")
@@ -43,14 +44,14 @@ class Recognizer(NamedTuple):
       spec: what it is and how it wants its input.
       params: weights and batch statistics, a pytree of arrays.
       embed: pure and differentiable, (params, images f32[B,H,W,3] RGB 0..255) -> f32[B,D], not
-        normalised.
+        normalised. A third argument changes what convolutions put out (`layers.on_outputs`).
       digest: SHA-256 of the weights, which names cached features.
     """
 
     name: str
     spec: Spec
     params: Params
-    embed: Callable[[Params, jax.Array], jax.Array]
+    embed: Callable[..., jax.Array]
     digest: str
 
 
@@ -120,12 +121,15 @@ def recognizer(
 
 
 @functools.cache
-def _embed_of(spec: Spec) -> Callable[[Params, jax.Array], jax.Array]:
+def _embed_of(spec: Spec) -> Callable[..., jax.Array]:
     """One function for all networks of a kind, so that they share what is compiled from it."""
     graphdef, _ = _abstract_of(spec)
 
-    def embed(params: Params, images: jax.Array) -> jax.Array:
-        embedding, _ = nnx.merge(graphdef, params)(spec.preprocess(images))
+    def embed(params: Params, images: jax.Array, change: Change | None = None) -> jax.Array:
+        network = nnx.merge(graphdef, params)
+        if change is not None:
+            on_outputs(network, change)
+        embedding, _ = network(spec.preprocess(images))
         return embedding.astype(jnp.float32)
 
     return embed

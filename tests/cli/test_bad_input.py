@@ -169,6 +169,7 @@ VALUES = {
     "epsilon": ["nan", "inf", "-inf", "-1", "0", "255.1", "x", ""],
     "step_size": ["nan", "inf", "-1", "0", "255.1"],
     "momentum": ["nan", "inf", "-0.1", "1.1"],
+    "dropout": ["nan", "inf", "-0.1", "1"],
     "lower": ["nan", "-inf", "-0.1", "1.1", "0.6"],
     "upper": ["nan", "inf", "-0.1", "1.1", "0.4"],
     "seed": ["-1", str(2**32), str(10**30), "1.5", "nan"],

@@ -1,6 +1,7 @@
 """The targets' families: every node of the published graphs, and the small networks' budget."""
 
 import functools
+import json
 import math
 from collections import Counter
 from functools import partial
@@ -25,6 +26,7 @@ from opom_jax.networks.layers import (
     convolution,
     max_pool,
     mean_pool,
+    on_outputs,
 )
 from opom_jax.networks.mobilenet import MobileNet
 from opom_jax.networks.recognizer import _abstract, abstract_params
@@ -78,15 +80,57 @@ def traced(network):
         return call
 
     def forward(params):
-        _, taps = nnx.merge(graphdef, params)(jnp.zeros((1, 112, 112, 3)))
+        _, taps = nnx.merge(graphdef, params)(spec.preprocess(jnp.zeros((1, 112, 112, 3))))
         return list(taps.values())  # eval_shape sorts dicts
 
-    graphdef, params = _abstract(network)
+    spec, (graphdef, params) = NETWORKS[network], _abstract(network)
     with pytest.MonkeyPatch.context() as patch:
         for kind in (Conv, DepthwiseConv):
             patch.setattr(kind, "__call__", recorded(kind.__call__))
         taps = jax.eval_shape(forward, params)
     return calls, [tap.shape for tap in taps]
+
+
+SPARED = {
+    "ir_50": 3,  # projections of shortcuts
+    "ir_se_tiny": 3 + 8,  # and gates
+    "mobilefacenet_xiaoccer": 2,  # the head
+    "mobilefacenet_foamliu": 2,
+    "mobilenet_small": 0,
+    "se_resnet_small": 0,
+    "inception_resnet_small": 0,
+}
+
+
+def changed(network):
+    """[(place, shape)] of the outputs that pass through a change, in the order of the calls."""
+    seen = []
+
+    def change(place, output):
+        seen.append((place, output.shape))
+        return output
+
+    def forward(params):
+        module = nnx.merge(graphdef, params)
+        on_outputs(module, change)
+        return module(spec.preprocess(jnp.zeros((2, 112, 112, 3))))[0]
+
+    spec, (graphdef, params) = NETWORKS[network], _abstract(network)
+    jax.eval_shape(forward, params)
+    return seen
+
+
+@pytest.mark.parametrize("network", SPARED)
+def test_every_convolution_but_those_spared_can_be_changed(network):
+    places, _ = zip(*changed(network), strict=True)
+    assert len(places) == len(traced(network)[0]) - SPARED[network]
+    assert sorted(places) == list(range(len(places)))
+
+
+def test_published_places_of_dropout(goldens):
+    published = json.loads((goldens / "state_dict_keys_opom.json").read_text())
+    wanted = [(b, h, w, c) for b, c, h, w in published["IR_50_drop_det"]["shapes"]]
+    assert [shape for _, shape in changed("ir_50")] == wanted
 
 
 def kernel_shape(row):

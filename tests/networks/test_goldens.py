@@ -129,6 +129,23 @@ def test_wrong_preprocessing_is_seen(ir_50, photos, features, control, change):
     assert np.linalg.norm(found - right) > 0.1 * np.linalg.norm(right)
 
 
+def test_ir_50_with_stored_dropout(ir_50, photos, features):
+    """49 masks in the order of the calls: the stem, then both convolutions of every unit."""
+    _, network = ir_50
+    kept = []
+
+    def drop(_, output):
+        batch, height, width, channels = output.shape
+        draw = np.random.Generator(np.random.PCG64([77, len(kept)]))
+        uniform = draw.random((batch, channels, height, width), np.float32)
+        kept.append(uniform.transpose(0, 2, 3, 1) >= np.float32(0.1))
+        return jnp.where(kept[-1], output * np.float32(1 / (1 - 0.1)), 0)
+
+    found = jax.jit(lambda params, photos: network.embed(params, photos, drop))
+    check_close(found(network.params, photos[:2]), features["IR_50_drop_feat_det"])
+    assert len(kept) == 49
+
+
 @pytest.mark.parametrize(("name", "ours"), [("IR_SE_50", "ir_se_50"), ("IR_101", "ir_101")])
 def test_deeper_and_gated(recipe_weights, photos, features, name, ours):
     run, _ = compiled(ours, recipe_weights(name))

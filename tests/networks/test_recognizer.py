@@ -347,6 +347,18 @@ def test_a_network_moved_and_renamed(folder, tmp_path):
     assert load(tmp_path / "surrogate").name == "surrogate"
 
 
+def test_a_change_of_outputs_is_gone_afterwards(network, photos):
+    """It costs nothing where there is none: the program is the same before and after."""
+
+    def program(*change):
+        embed = jax.jit(lambda params, photos: network.embed(params, photos, *change))
+        return embed.lower(network.params, photos).as_text()
+
+    before = program()
+    assert program(lambda place, output: output + place) != before
+    assert program() == program(None) == before
+
+
 def test_weights_are_arguments(network):
     """A compiled program holds no weights of its own: it serves every network of the kind."""
     text = jax.jit(network.embed).lower(network.params, jnp.zeros((1, 112, 112, 3))).as_text()

@@ -1,0 +1,70 @@
+"""What lets masks work against networks that nobody has: another surrogate at every step."""
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from opom_jax.networks.recognizer import Params
+
+Embed = Callable[..., jax.Array]  # (params, images f32[N,H,W,3]) -> f32[N,D], see `Recognizer`
+DROPOUT = 2**32 - 1  # what dropout folds in where the random start folds in a person's number
+
+
+def keys(seed: int, person: jax.Array | int, step: jax.Array | int) -> jax.Array:
+    """Keys key[2] of one person's step: for the clean photos and for the masked ones.
+
+    They follow from the seed, the person's number and the step's, never from a batch.
+    """
+    key = jax.random.fold_in(jax.random.key(seed), DROPOUT)
+    key = jax.random.fold_in(jax.random.fold_in(key, person), step)
+    return jax.random.split(key)
+
+
+def dfanet(embed: Embed, rate: float, form: str, key: jax.Array) -> Embed:
+    """A network of one step of DFANet (paper Eq. 15): every element that a convolution puts out is
+    dropped on its own, for each photo anew.
+
+    Args:
+      embed: of the surrogate.
+      rate: probability of being dropped, 0 <= rate < 1; 0.1 as published.
+      form: "published" divides what is kept by 1 - rate, as torch's Dropout does; "paper" is the
+        plain product with the Bernoulli mask.
+      key: of `keys`. A photo's draw depends on it and on the photo's place only.
+
+    Returns:
+      (params, images f32[N,H,W,3]) -> f32[N,D].
+    """
+    scale = 1 / (1 - rate) if form == "published" else 1.0
+    least = jnp.uint32(int(rate * 2**32))
+
+    def embed_dropped(params: Params, images: jax.Array) -> jax.Array:
+        photos = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(images.shape[0]))
+
+        def drop(place: int, output: jax.Array) -> jax.Array:
+            words = jax.vmap(lambda k: jax.random.bits(jax.random.fold_in(k, place), (2,)))(photos)
+            kept = uniform_bits(words, output.shape[1:]) >= least
+            return jnp.where(kept, output * scale, 0)
+
+        return embed(params, images, drop)
+
+    return embed_dropped
+
+
+def uniform_bits(words: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Random bits u32[N, *shape] of the seeds u32[N,2].
+
+    Two rounds of a hash of the element's index: a step of a small network needs millions of them,
+    and jax's own generator takes several times as long as the network (docs/performance.md).
+    """
+    index = jnp.arange(math.prod(shape), dtype=jnp.uint32).reshape(1, *shape)
+    first, second = (words[:, k].reshape(-1, *[1] * len(shape)) for k in (0, 1))
+    return _mixed(_mixed(index ^ first) ^ second)
+
+
+def _mixed(x: jax.Array) -> jax.Array:
+    """A bijection of u32 in which every bit of x moves every bit of the result (lowbias32)."""
+    x = (x ^ (x >> 16)) * jnp.uint32(0x7FEB352D)
+    x = (x ^ (x >> 15)) * jnp.uint32(0x846CA68B)
+    return x ^ (x >> 16)
