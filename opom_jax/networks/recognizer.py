@@ -29,6 +29,7 @@ PRECISIONS = ("float32", "bfloat16")
 NORM_FLOOR = 1e-12  # as torch's normalize
 ZOO = Path(__file__).resolve().parents[1] / "zoo"
 Params = Any  # nnx.State of a network: every leaf an array
+Forward = Callable[[Params, jax.Array], tuple[jax.Array, dict[str, jax.Array]]]
 
 
 class Recognizer(NamedTuple):
@@ -97,15 +98,25 @@ def recognizer(
 
 
 @functools.cache
-def _embed_of(spec: Spec) -> Callable[[Params, jax.Array], jax.Array]:
-    """One function for all networks of a kind, so that they share what is compiled from it."""
+def forward_of(spec: Spec) -> Forward:
+    """A network of this kind as (params, images f32[B,H,W,3] RGB 0..255) -> (embedding f32[B,D],
+    taps {name: [B,h,w,c]}), pure and differentiable; the taps are its feature maps, in order.
+
+    One function for all networks of a kind, so that they share what is compiled from it.
+    """
     graphdef, _ = _abstract_of(spec)
 
-    def embed(params: Params, images: jax.Array) -> jax.Array:
-        embedding, _ = nnx.merge(graphdef, params)(spec.preprocess(images))
-        return embedding.astype(jnp.float32)
+    def forward(params: Params, images: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        embedding, taps = nnx.merge(graphdef, params)(spec.preprocess(images))
+        return embedding.astype(jnp.float32), taps
 
-    return embed
+    return forward
+
+
+@functools.cache
+def _embed_of(spec: Spec) -> Callable[[Params, jax.Array], jax.Array]:
+    forward = forward_of(spec)
+    return lambda params, images: forward(params, images)[0]
 
 
 def normalize(features: jax.Array) -> jax.Array:
