@@ -100,7 +100,7 @@ class Checkpoints:
           like: shapes, types and shardings (`jax.ShapeDtypeStruct`).
 
         Raises:
-          InputError: the checkpoint of another run, network or head, or a damaged one.
+          InputError: the checkpoint of another run or network, or a damaged one.
         """
         step = self.latest()
         folder = self.folder / str(step)
@@ -122,7 +122,7 @@ class Checkpoints:
             raise
         except Exception as error:  # orbax and tensorstore raise many kinds
             raise InputError(
-                f"{folder} is damaged or of another network or head ({_reason(error)}); remove "
+                f"{folder} is damaged or of another network ({_reason(error)}); remove "
                 "it to go on from the one before, or use another --workdir."
             ) from error
         return jax.tree.unflatten(jax.tree.structure(like), [found[key] for key in wanted])

@@ -53,7 +53,7 @@ def fi_uap_all(
     start, step = masks.generator(network, fi_uap).start, _step(network.embed, fi_uap)
     clean, mask, history = [], None, []
     for count in range(settings.steps):
-        total = Sums(*(np.float64(0) for _ in Sums._fields))
+        total = Sums(*(np.zeros(()) for _ in Sums._fields))
         for k, (own, batch) in enumerate(masks.equal_batches(people, size)):
             masked = None
             if mask is None:

@@ -10,7 +10,7 @@ interrupted training goes on with the same bits.
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from opom_jax.baselines.generator import Generator
+from opom_jax.baselines.generator import first_params
 from opom_jax.baselines.settings import Made, Progress, Settings
 from opom_jax.checkpoints import Checkpoints
 from opom_jax.masks import generate as masks
@@ -47,7 +47,14 @@ class State(NamedTuple):
 
 
 class Training(NamedTuple):
-    """The compiled pieces; see `training`."""
+    """The compiled pieces.
+
+    Attributes:
+      init: () -> State.
+      step: (params, State, photos u8[B,H,W,C], valid f32[B], epoch, share of the step in the
+        epoch's history) -> State; the state given is used up.
+      mask: the generator's parameters -> f32[H,W,C] in [-epsilon, epsilon].
+    """
 
     init: Callable[[], State]
     step: Callable[..., State]
@@ -66,68 +73,56 @@ def gap(
     f32[P,epochs]."""
     del size
     settings.check()
-    height, width = people.photos.shape[2:4]
-    compiled = training(network.embed, settings, (height, width))
+    photos = people.photos[people.valid > 0]
+    compiled = training(network.embed, settings, photos.shape[1:3])
     record = {
         "settings": dataclasses.asdict(settings),
         "surrogate": network.digest,
-        "photos": hashlib.sha256(np.ascontiguousarray(people.photos).data).hexdigest(),
+        "photos": hashlib.sha256(photos.data).hexdigest(),
     }
     with closing(Checkpoints(folder, record)) if folder else nullcontext() as checkpoints:
-        state, first = compiled.init(), 0
-        if checkpoints and checkpoints.latest():
-            state = checkpoints.restore(jax.eval_shape(compiled.init))
-            first = int(state.step) // len(list(_batches(settings, people, 0)))
-        for epoch in range(first, settings.epochs):
-            batches = list(_batches(settings, people, epoch))
-            for rows, valid in batches:
-                photos = people.photos[tuple(rows.T)]
-                share = np.float32(1 / len(batches))
-                state = compiled.step(network.params, state, photos, valid, epoch, share)
-            if checkpoints:
-                checkpoints.save(state)
-            if progress:
-                progress(epoch + 1, settings.epochs)
+        state = _trained(compiled, network, settings, photos, checkpoints, progress)
     objective, distance = np.asarray(state.history).T
     metrics = {"objective": objective, "distance": distance}
     return Made.of_everybody(len(people.ids), np.asarray(compiled.mask(state.params)), metrics)
 
 
+def _trained(compiled, network, settings, photos, checkpoints, progress) -> State:
+    """The state after all epochs, from the last checkpoint if there is one."""
+    state, first = compiled.init(), 0
+    if checkpoints and checkpoints.latest():
+        state = checkpoints.restore(jax.eval_shape(compiled.init))
+        first = int(state.step) // len(_batches(settings, len(photos), 0))
+    for epoch in range(first, settings.epochs):
+        batches = _batches(settings, len(photos), epoch)
+        share = np.float32(1 / len(batches))
+        for rows, valid in batches:
+            state = compiled.step(network.params, state, photos[rows], valid, epoch, share)
+        if checkpoints:
+            checkpoints.save(state)
+        if progress:
+            progress(epoch + 1, settings.epochs)
+    return state
+
+
 @functools.cache
 def training(
-    embed: Callable[[Params, jax.Array], jax.Array], settings: Settings, shape: tuple[int, int]
+    embed: Callable[[Params, jax.Array], jax.Array], settings: Settings, shape: tuple[int, ...]
 ) -> Training:
-    """Compiles a training for one kind of network.
-
-    Args:
-      embed: of the surrogate.
-      settings: checked.
-      shape: (H, W).
-
-    Returns:
-      init: () -> State.
-      step: (params, State, photos u8[B,H,W,C], valid f32[B], epoch, share of the step in the
-        epoch's history) -> State; the state given is used up.
-      mask: the generator's parameters -> f32[H,W,C] in [-epsilon, epsilon].
-    """
-    build, draw = jax.random.split(jax.random.key(settings.seed))
-    pattern = jax.random.uniform(draw, (1, *shape, 3))
-
-    def generator() -> Generator:
-        return Generator(settings.width, settings.blocks, rngs=nnx.Rngs(params=build))
-
-    graph, _ = nnx.split(nnx.eval_shape(generator))
+    """A training with the `embed` of one kind of network on photos of shape (H, W)."""
+    graph, params = first_params(settings.width, settings.blocks, settings.seed)
+    pattern = jax.random.uniform(jax.random.key(settings.seed), (1, *shape, 3))
     rule = optax.adam(settings.learning_rate, b1=BETA)
     fi_uap = settings.fi_uap()
 
     def init() -> State:
-        params = nnx.split(generator())[1]
+        own = jax.tree.map(jnp.copy, params)  # steps use up what they are given
         history = jnp.zeros((settings.epochs, 2), jnp.float32)
-        return State(params, rule.init(params), history, jnp.int32(0))
+        return State(own, rule.init(own), history, jnp.int32(0))
 
     def mask(params) -> jax.Array:
         made = nnx.merge(graph, params)(pattern)[0]
-        return made * jax.lax.stop_gradient(settings.epsilon / jnp.abs(made).max())
+        return settings.epsilon * (made / jax.lax.stop_gradient(jnp.abs(made).max()))
 
     def step(params, state: State, photos, valid, epoch, share) -> State:
         images = photos.astype(jnp.float32)
@@ -141,17 +136,12 @@ def training(
         history = state.history.at[epoch].add(share * jnp.stack(metrics))
         return State(optax.apply_updates(state.params, change), adam, history, state.step + 1)  # pyright: ignore
 
-    return Training(jax.jit(init), jax.jit(step, donate_argnums=1), jax.jit(mask))
+    return Training(init, jax.jit(step, donate_argnums=1), jax.jit(mask))
 
 
-def _batches(
-    settings: Settings, people: masks.Batch, epoch: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(person and place of each photo i64[B,2], valid f32[B]); the last repeats photos that do not
-    count."""
-    rows = np.argwhere(people.valid > 0)
-    rows = rows[np.random.default_rng((settings.seed, epoch)).permutation(len(rows))]
-    size = min(settings.photos_per_step, len(rows))
-    for start in range(0, len(rows), size):
-        places = np.arange(start, start + size)
-        yield rows[places % len(rows)], (places < len(rows)).astype(np.float32)
+def _batches(settings: Settings, photos: int, epoch: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(numbers of photos i64[B], valid f32[B]); the last repeats photos that do not count."""
+    order = np.random.default_rng((settings.seed, epoch)).permutation(photos)
+    size = min(settings.photos_per_step, photos)
+    places = np.arange(-(-photos // size) * size).reshape(-1, size)
+    return [(order[at % photos], (at < photos).astype(np.float32)) for at in places]

@@ -3,22 +3,20 @@
     minimise over the mask   - sum_i log prod_j |l_j(X_i + mask)|,   |mask|_inf < epsilon
 
 The l_j are the network's taps: the ends of all residual blocks and the convolutions outside them.
-The optimisation is that of GD-UAP (Mopuri, Ganeshan & Babu, TPAMI 2018): Adam from uniform noise;
-when the share of pixels at +-epsilon has come to rest above a half, the noise is halved; the mask
-that is kept is the best of checks at these moments and every 400 steps, and ten checks without a
-better one end the run. A check asks for the rate of fooled images; without classes it asks here
-for the mean distance of the features from the clean ones.
+Adam starts from uniform noise, as in GD-UAP (Mopuri, Ganeshan & Babu, TPAMI 2018); `checks.py` has
+the saturation of the noise and the end.
 """
 
 import functools
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
+from opom_jax.baselines.checks import Checks, begin, check
 from opom_jax.baselines.settings import Made, Progress, Settings
 from opom_jax.errors import InputError
 from opom_jax.masks import generate as masks
@@ -26,10 +24,7 @@ from opom_jax.masks.objectives import NORM_FLOOR
 from opom_jax.networks.recognizer import Recognizer, forward_of, normalize
 from opom_jax.networks.registry import Spec
 
-LEARNING_RATE = 0.1
-SATURATED, RESTING = 0.5, 1e-5  # share of pixels at +-epsilon, and its change in a step
-SOONEST, LATEST = 200, 400  # steps from one check to the next
-PATIENCE = 10  # checks
+LEARNING_RATE = 0.1  # as published
 ASKED = 100  # steps after which the host looks whether all have ended
 
 
@@ -39,24 +34,12 @@ class State(NamedTuple):
     Attributes:
       noise: f32[H,W,C]; the mask is its clip to +-epsilon.
       adam: state of optax.
-      saturation: f32[], share of pixels at +-epsilon one step ago.
-      checked: i32[], step of the last check or halving.
-      failed: i32[], checks since the best one; `PATIENCE` of them end the run.
-      iterations: i32[], steps until now or until the end of the run.
-      best: f32[H,W,C], the mask of the best check.
-      objective: f32[], its logarithms of activations.
-      distance: f32[], its distance.
+      checks: until here.
     """
 
     noise: jax.Array
     adam: Any
-    saturation: jax.Array
-    checked: jax.Array
-    failed: jax.Array
-    iterations: jax.Array
-    best: jax.Array
-    objective: jax.Array
-    distance: jax.Array
+    checks: Checks
 
 
 def activations(taps: dict[str, jax.Array], valid: jax.Array) -> jax.Array:
@@ -84,42 +67,42 @@ def gd_uap(
     """
     del folder
     settings.check()
-    start = masks.generator(network, settings.fi_uap()).start
-    step = _step(network.spec, settings.epsilon)
     image = jax.ShapeDtypeStruct((1, *people.photos.shape[2:]), jnp.float32)
     if not jax.eval_shape(forward_of(network.spec), network.params, image)[1]:
         raise InputError(f"{network.name} has no taps, which gd_uap needs; use another network.")
-    kept, done = [], 0
+    kept, names = [], ("best", "objective", "distance", "iterations")
     for own, batch in masks.equal_batches(people, size):
-        begun, clean = start(network.params, batch.ids, batch.photos)
-        state = _begin(begun.mask)
-        for count in range(settings.iterations + 1):  # in the last one the mask is only checked
-            if count % ASKED == 0 and (np.asarray(state.failed) >= PATIENCE).all():
-                break
-            last = count == settings.iterations
-            state = step(network.params, state, batch.photos, clean, batch.valid, count, last)
-        kept.append(jax.tree.map(lambda array, own=own: np.asarray(array)[:own], state))
-        done += own
+        checks = _run(network, settings, batch)
+        kept.append([np.asarray(getattr(checks, name))[:own] for name in names])
         if progress:
-            progress(done, len(people.ids))
-    found = jax.tree.map(lambda *arrays: np.concatenate(arrays), *kept)
-    names = ("objective", "distance", "iterations")
-    return Made(found.best, {name: getattr(found, name) for name in names})
+            progress(sum(len(best) for best, *_ in kept), len(people.ids))
+    best, *numbers = (np.concatenate(rows) for rows in zip(*kept, strict=True))
+    return Made(best, dict(zip(names[1:], numbers, strict=True)))
 
 
-def _init(noise: jax.Array) -> State:
-    adam = optax.adam(LEARNING_RATE).init(noise)
-    none, least = jnp.int32(0), jnp.float32(-jnp.inf)
-    return State(noise, adam, jnp.float32(0), none, none, none, jnp.zeros_like(noise), least, least)
+def _run(network: Recognizer, settings: Settings, batch: masks.Batch) -> Checks:
+    """The checks of the people of one batch when all have ended, with a leading axis P."""
+    start = masks.generator(network, settings.fi_uap()).start
+    begun, clean = start(network.params, batch.ids, batch.photos)
+    step, state = _step(network.spec, settings.epsilon), _begin(begun.mask)
+    for count in range(settings.iterations + 1):  # in the last one the mask is only checked
+        if count % ASKED == 0 and np.asarray(state.checks.ended).all():
+            break
+        last = count == settings.iterations
+        state = step(network.params, state, batch.photos, clean, batch.valid, count, last)
+    return state.checks
 
 
-_begin = jax.jit(jax.vmap(_init))
+@jax.jit
+@jax.vmap
+def _begin(noise: jax.Array) -> State:
+    return State(noise, optax.adam(LEARNING_RATE).init(noise), begin(noise))
 
 
 @functools.cache
 def _step(spec: Spec, epsilon: float):
     """(params, State, photos, clean, valid, count, last) -> State, of people; the state given is
-    used up."""
+    used up, and that of people whose run has ended stays."""
     forward, rule = forward_of(spec), optax.adam(LEARNING_RATE)
 
     def one(params, state: State, photos, clean, valid, count, last) -> State:
@@ -131,32 +114,11 @@ def _step(spec: Spec, epsilon: float):
 
         gradient = jax.value_and_grad(scalar, has_aux=True)
         (objective, distance), slope = gradient(state.noise)
-        new, resting = _checked(epsilon, state, objective, distance, count, last)
+        checks, halve = check(state.checks, state.noise, epsilon, objective, distance, count, last)
         change, adam = rule.update(-slope, state.adam)
-        noise = jnp.where(resting, state.noise / 2, state.noise + change)
-        ended = state.failed >= PATIENCE
-        keep = lambda old, new: jnp.where(ended, old, new)  # noqa: E731
-        return jax.tree.map(keep, state, new._replace(noise=noise, adam=adam))
+        climbed = cast(jax.Array, optax.apply_updates(state.noise, change))
+        noise = jnp.where(halve, state.noise / 2, climbed)
+        new, ended = State(noise, adam, checks), state.checks.ended
+        return jax.tree.map(lambda old, new: jnp.where(ended, old, new), state, new)
 
     return jax.jit(jax.vmap(one, (None, 0, 0, 0, 0, None, None)), donate_argnums=1)
-
-
-def _checked(epsilon, state: State, objective, distance, count, last) -> tuple[State, jax.Array]:
-    """The state with what a check of its mask found, and whether the saturation has come to rest;
-    it is checked at once where it is the last time."""
-    saturation = jnp.mean(jnp.abs(state.noise) >= epsilon)
-    resting = (saturation > SATURATED) & (jnp.abs(saturation - state.saturation) < RESTING)
-    since = count - state.checked
-    check = last | (since >= LATEST) | (resting & (since > SOONEST))
-    better = check & (distance > state.distance)
-    mask = jnp.clip(state.noise, -epsilon, epsilon)
-    found = state._replace(
-        saturation=saturation,
-        checked=jnp.where(check | resting, count, state.checked),
-        failed=jnp.where(better, 0, state.failed + check),
-        iterations=count,
-        best=jnp.where(better, mask, state.best),
-        objective=jnp.where(better, objective, state.objective),
-        distance=jnp.where(better, distance, state.distance),
-    )
-    return found, resting

@@ -4,10 +4,9 @@ c7s1-w, d2w, d4w, residual blocks, u2w, uw, c7s1-3, tanh, as in Johnson et al. (
 batch norm sees nothing but copies of one pattern, in training and after it: an instance norm.
 """
 
-from collections.abc import Sequence
-
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 SPREAD = 0.02  # of the first weights
@@ -17,18 +16,14 @@ class Block(nnx.Module):
     """Convolution [, stride 2 down or up], norm [, ReLU]."""
 
     def __init__(self, inputs, outputs, size, *, up=False, stride=1, relu=True, rngs: nnx.Rngs):
-        kernel = {"kernel_init": nnx.initializers.normal(SPREAD), "use_bias": False, "rngs": rngs}
+        build, padding = nnx.Conv, ((1, 1), (1, 1)) if stride == 2 else "REFLECT"
         if up:
-            padding = ((1, 2), (1, 2))  # torch's padding 1, output padding 1
-            self.conv = nnx.ConvTranspose(
-                inputs, outputs, (size, size), 2, padding=padding, **kernel
-            )
-        else:
-            padding = ((1, 1), (1, 1)) if stride == 2 else "REFLECT"
-            self.conv = nnx.Conv(inputs, outputs, (size, size), stride, padding=padding, **kernel)
-        self.norm = nnx.InstanceNorm(
-            outputs, epsilon=1e-5, use_fast_variance=False, scale_init=_near_one, rngs=rngs
+            build, stride, padding = nnx.ConvTranspose, 2, ((1, 2), (1, 2))  # doubles the sides
+        sides = size, size
+        self.conv = build(
+            inputs, outputs, sides, stride, padding=padding, use_bias=False, rngs=rngs
         )
+        self.norm = nnx.InstanceNorm(outputs, epsilon=1e-5, use_fast_variance=False, rngs=rngs)
         self.relu = relu
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -53,7 +48,7 @@ class Generator(nnx.Module):
     Args:
       width: channels of the first convolution; 64 as published.
       blocks: residual blocks; 6 as published.
-      rngs: random streams for the first weights.
+      rngs: nothing of them stays, see `first_params`.
     """
 
     def __init__(self, width: int = 64, blocks: int = 6, *, rngs: nnx.Rngs):
@@ -68,8 +63,7 @@ class Generator(nnx.Module):
                 Block(2 * w, w, 3, up=True, rngs=rngs),
             ]
         )
-        init = nnx.initializers.normal(SPREAD)
-        self.last = nnx.Conv(w, 3, (7, 7), padding="REFLECT", kernel_init=init, rngs=rngs)
+        self.last = nnx.Conv(w, 3, (7, 7), padding="REFLECT", rngs=rngs)
 
     def __call__(self, pattern: jax.Array) -> jax.Array:
         x = pattern
@@ -79,5 +73,16 @@ class Generator(nnx.Module):
         return jnp.tanh(self.last(x))[:, :height, :width]
 
 
-def _near_one(key: jax.Array, shape: Sequence[int], dtype=jnp.float32, **_) -> jax.Array:
-    return 1 + SPREAD * jax.random.normal(key, shape, dtype)
+def first_params(width: int, blocks: int, seed: int) -> tuple[nnx.GraphDef, nnx.State]:
+    """A generator's graph and its first weights, as published: normal with spread 0.02, around 1
+    for the scales of norms and around 0 for kernels; biases 0."""
+    draw = np.random.default_rng(seed)
+    graph, state = nnx.split(nnx.eval_shape(lambda: Generator(width, blocks, rngs=nnx.Rngs(0))))
+
+    def first(kind: str, shape: tuple[int, ...]) -> jax.Array:
+        spread = 0.0 if kind == "bias" else SPREAD
+        return jnp.asarray((kind == "scale") + spread * draw.standard_normal(shape), jnp.float32)
+
+    flat = nnx.to_flat_state(state)
+    drawn = [(path, v.replace(first(str(path[-1]), v.shape))) for path, v in flat]
+    return graph, nnx.from_flat_state(drawn)

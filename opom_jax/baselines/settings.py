@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -41,7 +41,8 @@ class Settings(masks.Settings):
 
     def fi_uap(self) -> masks.Settings:
         """The settings of masks, for FI-UAP."""
-        shared = {name: getattr(self, name) for name in masks.Settings.__dataclass_fields__}
+        fields = masks.Settings.__dataclass_fields__
+        shared: dict[str, Any] = {name: getattr(self, name) for name in fields}
         return masks.Settings(**shared | {"method": "fi_uap"})
 
     def check(self) -> None:

@@ -147,11 +147,10 @@ def settings(config: ml_collections.ConfigDict) -> Settings:
     """What decides a mask, checked for ranges; raises InputError."""
     known = (*METHODS, *baselines.NAMES)
     require("method", config.method, config.method in known, f"one of {', '.join(known)}")
-    values: dict[str, Any] = {name: config[name] for name in Settings.__dataclass_fields__}
-    if config.method in baselines.NAMES:
-        chosen = baselines.Settings(**values, **config.baseline)
-    else:
-        chosen = Settings(**values)
+    kind = baselines.Settings if config.method in baselines.NAMES else Settings
+    flat = _flat(config)
+    flat |= {key.removeprefix("baseline."): value for key, value in flat.items()}
+    chosen = kind(**{name: flat[name] for name in kind.__dataclass_fields__})
     chosen.check()
     checks = {
         "precision": PRECISIONS,

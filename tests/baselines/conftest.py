@@ -55,7 +55,7 @@ def tiny_settings():
     """Settings for a handful of small steps."""
 
     def make(method: str, **changes) -> Settings:
-        small = {"steps": 3, "iterations": 5, "epochs": 2, "photos_per_step": 4}
+        small = {"steps": 3, "iterations": 5, "epochs": 3, "photos_per_step": 4}
         generator = {"width": 4, "blocks": 1, "learning_rate": 2e-3}
         return Settings(**{"method": method} | small | generator | changes)
 

@@ -1,16 +1,16 @@
-"""GD-UAP: its objective, its steps beside torch, its checks and its end."""
+"""GD-UAP: its objective, its steps beside torch, its end."""
 
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
 from opom_jax import laboratory
+from opom_jax.baselines import checks
 from opom_jax.baselines import gd_uap as module
-from opom_jax.baselines.gd_uap import State, activations, gd_uap
+from opom_jax.baselines.gd_uap import activations, gd_uap
 from opom_jax.baselines.settings import Settings
 from opom_jax.errors import InputError
 from opom_jax.masks import generate as masks
@@ -74,51 +74,11 @@ def test_masks_do_not_depend_on_batches_or_padding(network, people, tiny_setting
     assert not np.allclose(together.masks[0], together.masks[1], atol=1)
 
 
-def state(noise, **changes) -> State:
-    begun = module._init(jnp.asarray(noise, jnp.float32))
-    return begun._replace(
-        **{k: jnp.asarray(v, getattr(begun, k).dtype) for k, v in changes.items()}
-    )
-
-
-FULL = np.array([[[9.0, -8.0, 1.0]]])  # two thirds at +-8
-
-
-@pytest.mark.parametrize(
-    "noise, changes, count, last, resting, checked",
-    [
-        (FULL, {"saturation": 2 / 3}, 7, False, True, False),  # at rest too soon after a check
-        (FULL, {"saturation": 2 / 3, "checked": 6}, 207, False, True, True),
-        (FULL, {"saturation": 0.6}, 207, False, False, False),  # still growing
-        (FULL / 9, {"saturation": 0.0}, 207, False, False, False),  # below a half
-        (FULL, {"saturation": 0.6}, 400, False, False, True),
-        (FULL, {"saturation": 0.6}, 3, True, False, True),
-    ],
-)
-def test_when_it_checks_and_halves(noise, changes, count, last, resting, checked):
-    before = state(noise, **changes)
-    found, rests = module._checked(8.0, before, 5.0, 0.3, count, last)
-    assert bool(rests) == resting
-    assert bool(found.distance == np.float32(0.3)) == checked
-    assert int(found.checked) == (count if checked or resting else before.checked)
-    if checked:
-        np.testing.assert_array_equal(found.best, np.clip(noise, -8, 8))
-        assert found.objective == 5
-
-
-def test_a_worse_check_counts_and_changes_no_mask():
-    before = state(FULL, failed=4, distance=0.5, best=FULL / 3)
-    found, _ = module._checked(8.0, before, 5.0, 0.3, 400, False)
-    assert int(found.failed) == 5 and found.distance == 0.5
-    np.testing.assert_allclose(found.best, FULL / 3, rtol=1e-6)
-    better, _ = module._checked(8.0, before, 5.0, 0.6, 400, False)
-    assert int(better.failed) == 0
-
-
 def test_ends_after_checks_without_a_better_one(network, people, tiny_settings, monkeypatch):
     """With a check a step; afterwards nothing of the state moves."""
-    for name, value in (("SOONEST", 0), ("LATEST", 1), ("PATIENCE", 2), ("ASKED", 1)):
-        monkeypatch.setattr(module, name, value)
+    for name, value in (("SOONEST", 0), ("LATEST", 1), ("PATIENCE", 2)):
+        monkeypatch.setattr(checks, name, value)
+    monkeypatch.setattr(module, "ASKED", 1)
     module._step.cache_clear()
     try:
         made = gd_uap(network, tiny_settings("gd_uap", iterations=3000), people, 4)
