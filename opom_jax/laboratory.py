@@ -1,9 +1,11 @@
 """A study in memory: people, masks of every method, black-box targets, protection rates.
 
-What `demo`, tables and benchmarks share. Above masks and evaluation, below the command line; the
-people are synthetic and the networks those of the package, so a study needs nothing from outside.
+What `demo`, tables and benchmarks share. Above masks, baselines and evaluation, below the command
+line; the people are synthetic and the networks those of the package, so a study needs nothing from
+outside.
 """
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +14,8 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from opom_jax.baselines import settings as baselines
+from opom_jax.baselines.methods import BASELINES
 from opom_jax.data import synthetic
 from opom_jax.evaluation.features import BATCH, cached, extractor
 from opom_jax.evaluation.identification import Ranks, ranks
@@ -37,6 +41,7 @@ METHODS = {
     "OPOM-ClassCenter": "class_center",
     "OPOM-ConvexHull": "convex_hull",
 }
+COMPARED = {"GD-UAP": "gd_uap", "GAP": "gap", "FI-UAP-all": "fi_uap_all"}
 # People of studies come before the distractors, those whom networks were trained on after them.
 FIRST_DISTRACTOR, FIRST_KNOWN = 100_000, 1_000_000
 
@@ -108,18 +113,25 @@ def make_masks(
     people_per_batch: int = 20,
     progress: Progress | None = None,
 ) -> np.ndarray:
-    """Masks f32[P,H,W,C] of people u8[P,N,H,W,C], computed in equal batches of at least one."""
+    """Masks f32[P,H,W,C] of people u8[P,N,H,W,C], computed in equal batches of at least one; those
+    of a baseline with its own settings."""
+    if isinstance(settings, baselines.Settings):
+        make, people = BASELINES[settings.method], everybody(train)
+        return make(network, settings, people, people_per_batch, progress=progress).masks
     compiled = masks.generator(network, settings)
-    size = min(people_per_batch, len(train))
-    made = []
-    for start in range(0, len(train), size):
-        ids = np.minimum(np.arange(start, start + size), len(train) - 1)
-        valid = np.ones((size, train.shape[1]), np.float32)
-        batch = masks.Batch(ids.astype(np.int32), train[ids], valid)
-        made.append(masks.generate(compiled, network.params, settings, batch)[0])
+    made, done = [], 0
+    for count, batch in masks.equal_batches(everybody(train), people_per_batch):
+        made.append(masks.generate(compiled, network.params, settings, batch)[0][:count])
+        done += count
         if progress:
-            progress(min(start + size, len(train)), len(train))
-    return np.concatenate(made)[: len(train)]
+            progress(done, len(train))
+    return np.concatenate(made)
+
+
+def everybody(train: np.ndarray) -> masks.Batch:
+    """People u8[P,N,H,W,C] in their order, every photo valid."""
+    ids = np.arange(len(train), dtype=np.int32)
+    return masks.Batch(ids, train, np.ones(train.shape[:2], np.float32))
 
 
 def random_masks(people: int, size: int, epsilon: float = 8.0, seed: int = 0) -> np.ndarray:
@@ -133,6 +145,8 @@ def every_mask(
     photos: Photos,
     seed: int = 0,
     progress: Progress | None = None,
+    methods: Sequence[str] = tuple(METHODS),
+    baseline: baselines.Settings | None = None,
 ) -> Made:
     """Random noise, then the masks of every surrogate and method at the paper's settings.
 
@@ -141,14 +155,20 @@ def every_mask(
       photos: of the study.
       seed: of the random start.
       progress: called with the sets of masks made and their total.
+      methods: names of `METHODS` and `COMPARED`.
+      baseline: settings of `COMPARED` (with method and seed from here), the paper's if not given.
     """
     made: Made = {NOISE: random_masks(len(photos.train), photos.train.shape[2], seed=seed)}
     for surrogate, network in surrogates.items():
-        for name, method in METHODS.items():
-            settings = masks.Settings(method=method, seed=seed)
+        for name in methods:
+            if name in COMPARED:
+                settings = baseline or baselines.Settings()
+                settings = dataclasses.replace(settings, method=COMPARED[name], seed=seed)
+            else:
+                settings = masks.Settings(method=METHODS[name], seed=seed)
             made[surrogate, name] = make_masks(network, settings, photos.train)
             if progress:
-                progress(len(made) - 1, len(surrogates) * len(METHODS))
+                progress(len(made) - 1, len(surrogates) * len(methods))
     return made
 
 

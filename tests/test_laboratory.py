@@ -5,6 +5,7 @@ import pytest
 from flax import nnx
 
 from opom_jax import laboratory
+from opom_jax.baselines.settings import Settings as BaselineSettings
 from opom_jax.evaluation.features import extractor
 from opom_jax.masks.generate import Settings
 from opom_jax.networks.layers import Conv, FlatDense, PReLU
@@ -55,6 +56,22 @@ def test_masks_do_not_depend_on_batches(network, photos):
     assert together.shape == (PEOPLE, SIZE, SIZE, 3) and seen == [(2, 3), (3, 3)]
     np.testing.assert_allclose(apart, together, atol=1e-4)
     assert 0 < np.abs(together).max() <= 8
+
+
+def test_sets_of_masks_by_the_names_of_the_tables(network, photos):
+    sets = []
+    made = laboratory.every_mask(
+        {"Tiny": network},
+        photos,
+        methods=("OPOM-ClassCenter", "FI-UAP-all"),
+        baseline=BaselineSettings(steps=2),
+        progress=lambda *now: sets.append(now),
+    )
+    rows = [laboratory.NOISE, ("Tiny", "OPOM-ClassCenter"), ("Tiny", "FI-UAP-all")]
+    assert list(made) == rows and sets == [(1, 2), (2, 2)]
+    universal = made["Tiny", "FI-UAP-all"]
+    assert universal.shape == (PEOPLE, SIZE, SIZE, 3) and (universal == universal[0]).all()
+    assert not set(laboratory.COMPARED) & set(laboratory.METHODS)
 
 
 def test_a_mask_moves_the_features_away(network, photos, tmp_path):

@@ -17,17 +17,20 @@ import ml_collections.config_dict
 from absl import flags as absl_flags
 from ml_collections import config_flags
 
+from opom_jax.baselines import settings as baselines
 from opom_jax.data import people
 from opom_jax.errors import InputError
 from opom_jax.files import unusable
 from opom_jax.masks.generate import Settings
+from opom_jax.masks.objectives import METHODS
 from opom_jax.networks.recognizer import PRECISIONS
 
 
 def get_config() -> ml_collections.ConfigDict:
     """The defaults: OPOM-ConvexHull as published, on photos that the user names."""
     return ml_collections.config_dict.create(
-        method="convex_hull",  # fi_uap, fi_uap_plus, affine_hull, class_center, convex_hull
+        # fi_uap, fi_uap_plus, affine_hull, class_center, convex_hull; fi_uap_all, gd_uap, gap
+        method="convex_hull",
         surrogate="",  # folder of a converted network
         targets=(),  # folders of converted networks, for evaluate
         epsilon=8.0,  # largest change of a pixel, 0..255
@@ -46,6 +49,14 @@ def get_config() -> ml_collections.ConfigDict:
         memory_gib=0.0,  # for a batch on the device; 0: 2 on CPU, 60 % of what is free elsewhere
         rounding="truncate",  # of masked probes to uint8: "truncate" as published, or "round"
         gallery="clean",  # or "protected": also masked probes against masked gallery photos
+        baseline=ml_collections.config_dict.create(
+            iterations=10_000,  # of gd_uap, at most
+            epochs=10,  # of gap, as all below
+            photos_per_step=30,
+            learning_rate=2e-4,
+            width=64,  # channels of the generator's first convolution
+            blocks=6,
+        ),
         data=ml_collections.config_dict.create(
             people="",  # a folder with a folder per person, or instead the lists below
             root="",  # what the lists' paths are relative to
@@ -136,8 +147,12 @@ def _unloadable(given: str, reason: str) -> InputError:
 
 def settings(config: ml_collections.ConfigDict) -> Settings:
     """What decides a mask, checked for ranges; raises InputError."""
-    values: dict[str, Any] = {name: config[name] for name in Settings.__dataclass_fields__}
-    chosen = Settings(**values)
+    known = (*METHODS, *baselines.NAMES)
+    require("method", config.method, config.method in known, f"one of {', '.join(known)}")
+    kind = baselines.Settings if config.method in baselines.NAMES else Settings
+    flat = _flat(config)
+    flat |= {key.removeprefix("baseline."): value for key, value in flat.items()}
+    chosen = kind(**{name: flat[name] for name in kind.__dataclass_fields__})
     chosen.check()
     checks = {
         "precision": PRECISIONS,

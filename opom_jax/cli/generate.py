@@ -1,17 +1,21 @@
 """generate --workdir=FOLDER [--config=FILE] --config.surrogate=NETWORK --config.data.people=FOLDER
 
 Makes one mask per person: WORKDIR/masks/mask_id<k>.npy (float32, (3,H,W), RGB), config.json and
-metrics.jsonl. The same command continues an interrupted run.
+metrics.jsonl. The same command continues an interrupted run. Methods that make one mask for
+everybody store it for each person.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import jax
 import numpy as np
 from absl import flags as absl_flags
 
+from opom_jax.baselines.methods import BASELINES, UNIVERSAL
+from opom_jax.baselines.settings import Settings as BaselineSettings
 from opom_jax.cli import config as options
 from opom_jax.cli.progress import Progress
 from opom_jax.data import images
@@ -61,6 +65,8 @@ def run(flags: absl_flags.FlagValues) -> None:
         "image_size": config.data.image_size,
         "people_per_batch": min(batch, len(people)),
     }
+    if settings.method in UNIVERSAL:
+        record["universal"] = True
     with Store(workdir, record) as store:
         _make(store, settings, network, people, record["people_per_batch"], config.data)
     print(f"{len(people)} masks: {workdir / 'masks'}")
@@ -70,23 +76,36 @@ def _digest(content) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
+def _maker(network, settings: masks.Settings, size: int, workdir: Path) -> Callable:
+    """A function of a `Batch` to masks f32[P,H,W,3] and {name of a metric: [P,...]}."""
+    if isinstance(settings, BaselineSettings):
+        make = BASELINES[settings.method]
+        progress = Progress("generate", "rounds") if settings.method in UNIVERSAL else None
+        return lambda batch: make(network, settings, batch, size, workdir, progress)
+    compiled = masks.generator(network, settings)
+
+    def generate(batch: masks.Batch):
+        made, metrics = masks.generate(compiled, network.params, settings, batch)
+        return made, metrics._asdict()
+
+    return generate
+
+
 def _make(store: Store, settings, network, people: Sequence[Person], size: int, data) -> None:
+    make = _maker(network, settings, size, store.workdir)
+    if settings.method in UNIVERSAL:  # sees everybody, and itself takes them in batches
+        size = len(people)
     starts = range(0, len(people), size)
     pending = [range(s, min(s + size, len(people))) for s in starts]
     finished = len(people)
     pending = [ids for ids in pending if not store.done(ids)]
     finished -= sum(map(len, pending))
     progress = Progress("generate", "people", finished)
-    compiled = masks.generator(network, settings)
     for ids, batch in zip(pending, _batches(people, pending, size, data), strict=True):
-        made, metrics = masks.generate(compiled, network.params, settings, batch)
+        made, metrics = make(batch)
         lines = [
-            {
-                "name": people[person].name,
-                "photos": len(people[person].train),
-                "objective": metrics.objective[k].tolist(),
-                "distance": metrics.distance[k].tolist(),
-            }
+            {"name": people[person].name, "photos": len(people[person].train)}
+            | {name: values[k].tolist() for name, values in metrics.items()}
             for k, person in enumerate(ids)
         ]
         store.write(ids, made[: len(ids)], lines)

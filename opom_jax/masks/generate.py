@@ -7,7 +7,7 @@ convolutions inside a compiled loop leave XLA's fast kernels on the CPU (docs/pe
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -111,6 +111,19 @@ class Batch(NamedTuple):
     ids: np.ndarray
     photos: np.ndarray
     valid: np.ndarray
+
+
+def equal_batches(people: Batch, size: int) -> Iterator[tuple[int, Batch]]:
+    """Batches of at most `size` people, all of one shape: the last repeats its last person.
+
+    Yields:
+      (how many of the batch count, the batch).
+    """
+    total = len(people.ids)
+    size = min(size, total)
+    for start in range(0, total, size):
+        rows = np.minimum(np.arange(start, start + size), total - 1)
+        yield min(size, total - start), Batch(*(array[rows] for array in people))
 
 
 class Generator(NamedTuple):

@@ -34,6 +34,7 @@ GRAPH = "graph"  # the network's name in a card that holds a graph of its own
 NORM_FLOOR = 1e-12  # as torch's normalize
 ZOO = Path(__file__).resolve().parents[1] / "zoo"
 Params = Any  # nnx.State of a network: every leaf an array
+Forward = Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
 
 
 class Recognizer(NamedTuple):
@@ -121,18 +122,29 @@ def recognizer(
 
 
 @functools.cache
-def _embed_of(spec: Spec) -> Callable[..., jax.Array]:
-    """One function for all networks of a kind, so that they share what is compiled from it."""
+def forward_of(spec: Spec) -> Forward:
+    """A network of this kind as (params, images f32[B,H,W,3] RGB 0..255) -> (embedding f32[B,D],
+    taps {name: [B,h,w,c]}), pure and differentiable; the taps are its feature maps, in order. A
+    third argument changes what convolutions put out (`layers.on_outputs`).
+
+    One function for all networks of a kind, so that they share what is compiled from it.
+    """
     graphdef, _ = _abstract_of(spec)
 
-    def embed(params: Params, images: jax.Array, change: Change | None = None) -> jax.Array:
+    def forward(params: Params, images: jax.Array, change: Change | None = None):
         network = nnx.merge(graphdef, params)
         if change is not None:
             on_outputs(network, change)
-        embedding, _ = network(spec.preprocess(images))
-        return embedding.astype(jnp.float32)
+        embedding, taps = network(spec.preprocess(images))
+        return embedding.astype(jnp.float32), taps
 
-    return embed
+    return forward
+
+
+@functools.cache
+def _embed_of(spec: Spec) -> Callable[..., jax.Array]:
+    forward = forward_of(spec)
+    return lambda params, images, change=None: forward(params, images, change)[0]
 
 
 def normalize(features: jax.Array) -> jax.Array:

@@ -20,11 +20,11 @@ import numpy as np
 from flax import nnx
 
 from opom_jax import files
+from opom_jax.checkpoints import Checkpoints
 from opom_jax.errors import InputError
 from opom_jax.networks import recognizer
 from opom_jax.networks.recognizer import Recognizer
 from opom_jax.training import data
-from opom_jax.training.checkpoints import Checkpoints
 from opom_jax.training.meter import Meter, broken
 from opom_jax.training.settings import Settings
 from opom_jax.training.sources import Data

@@ -178,6 +178,8 @@ VALUES = {
     "people_per_batch": ["-1", "x"],
     "memory_gib": ["nan", "inf", "-1"],
     "method": ["convexhull", ""],
+    "baseline": ["{}"],
+    "baseline.iterations": ["1.5"],
     "form": ["x"],
     "precision": ["float64", "32"],
     "rounding": ["up"],
@@ -194,6 +196,27 @@ VALUES = {
     "data.rot": ["x"],
 }
 """Key -> values that it must not have, for people with two photos."""
+
+
+BASELINE_VALUES = {
+    "iterations": ["0", str(10**9)],
+    "epochs": ["0"],
+    "photos_per_step": ["0"],
+    "learning_rate": ["nan", "inf", "0"],
+    "width": ["0"],
+    "blocks": ["-1"],
+}
+
+
+@pytest.mark.parametrize("key, value", [(k, v) for k, vs in BASELINE_VALUES.items() for v in vs])
+def test_value_of_a_baseline(world, opom, tmp_path, key, value):
+    flags = ("--config.method=gap", f"--config.baseline.{key}={value}")
+    check_refused(opom(*world.generate(tmp_path / "new", *flags)), key)
+
+
+def test_a_baseline_has_no_momentum(world, opom, tmp_path):
+    flags = ("--config.method=fi_uap_all", "--config.momentum=1")
+    check_refused(opom(*world.generate(tmp_path / "new", *flags)), "momentum", "fi_uap_all")
 
 
 @pytest.mark.parametrize("key, value", [(key, v) for key, values in VALUES.items() for v in values])

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from opom_jax import files
+from opom_jax import checkpoints, files
 from opom_jax.errors import InputError
 from opom_jax.networks import recognizer
-from opom_jax.training import checkpoints, loop
+from opom_jax.training import loop
 from opom_jax.training.data import batches
 from opom_jax.training.heads import HEADS, cosine
 from opom_jax.training.settings import Settings

@@ -1,21 +1,31 @@
 """Checkpoints of a run by orbax: whole or not there, the last two kept.
 
-checkpoints/<step>/state   every array of the TrainState
+checkpoints/<step>/state   every array of the state
 checkpoints/<step>/record  the configuration of the run it belongs to
 checkpoints.json           {step: SHA-256 of its files}, so that damage is seen before it is read
 """
 
 import json
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import jax
 import orbax.checkpoint as ocp
 
 from opom_jax import files
 from opom_jax.errors import InputError
-from opom_jax.training.step import TrainState
 
 KEPT = 2
+
+
+class Stepped(Protocol):
+    """A pytree of arrays that counts its steps."""
+
+    @property
+    def step(self) -> jax.Array: ...
+
+
+State = TypeVar("State", bound=Stepped)
 
 
 class Checkpoints:
@@ -59,7 +69,7 @@ class Checkpoints:
         """The last step that was stored, 0 if there is none."""
         return self._manager.latest_step() or 0
 
-    def save(self, state: TrainState) -> None:
+    def save(self, state: Stepped) -> None:
         """Stores a state under its step; InputError if there is no room."""
         step = int(state.step)
         items = ocp.args.Composite(
@@ -83,14 +93,14 @@ class Checkpoints:
         with files.writing(self._sums) as path:
             path.write_text(json.dumps({key: kept[key] for key in sorted(there & kept.keys())}))
 
-    def restore(self, like: TrainState) -> TrainState:
+    def restore(self, like: State) -> State:
         """The last state, bit for bit.
 
         Args:
           like: shapes, types and shardings (`jax.ShapeDtypeStruct`).
 
         Raises:
-          InputError: the checkpoint of another run, network or head, or a damaged one.
+          InputError: the checkpoint of another run or network, or a damaged one.
         """
         step = self.latest()
         folder = self.folder / str(step)
@@ -112,7 +122,7 @@ class Checkpoints:
             raise
         except Exception as error:  # orbax and tensorstore raise many kinds
             raise InputError(
-                f"{folder} is damaged or of another network or head ({_reason(error)}); remove "
+                f"{folder} is damaged or of another network ({_reason(error)}); remove "
                 "it to go on from the one before, or use another --workdir."
             ) from error
         return jax.tree.unflatten(jax.tree.structure(like), [found[key] for key in wanted])
@@ -126,7 +136,7 @@ class Checkpoints:
         return found if isinstance(found, dict) else {}
 
 
-def _named(state: TrainState) -> dict[str, jax.Array]:
+def _named(state: Stepped) -> dict[str, jax.Array]:
     """{path: leaf}, in the order of the leaves."""
     return {
         jax.tree_util.keystr(path, simple=True, separator="."): leaf
