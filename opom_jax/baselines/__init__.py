@@ -1,0 +1,1 @@
+"""What OPOM is compared with."""
