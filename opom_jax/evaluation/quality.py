@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +33,7 @@ def psnr(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return 10.0 * np.log10(PEAK**2 / error)
 
 
-def ssim(a: np.ndarray | jax.Array, b: np.ndarray | jax.Array):
+def ssim(a: Any, b: Any) -> Any:
     """Structural similarity, the mean over channels and windows that lie inside the picture.
 
         (2 m_a m_b + C1) (2 s_ab + C2) / ((m_a^2 + m_b^2 + C1) (s_a^2 + s_b^2 + C2))
@@ -75,7 +76,7 @@ def gaussian(window: int, sigma: float) -> tuple[float, ...]:
     return tuple(weight / sum(weights) for weight in weights)
 
 
-def blur(x, weights: Sequence[float]):
+def blur(x: Any, weights: Sequence[float]) -> Any:
     """Weighted means [...,H-w+1,W-w+1,C] of x [...,H,W,C] of NumPy or JAX under w x w windows, the
     product of `weights` with themselves.
 
@@ -85,11 +86,11 @@ def blur(x, weights: Sequence[float]):
     for _ in range(2):
         *_, height, width, channels = x.shape
         inside = height - len(weights) + 1
-        band = sum(w * np.eye(inside, height, i) for i, w in enumerate(weights)).astype(x.dtype)
-        rows = band @ x.reshape(*x.shape[:-2], width * channels)
+        band = np.sum([w * np.eye(inside, height, i) for i, w in enumerate(weights)], 0)
+        rows = band.astype(x.dtype) @ x.reshape(*x.shape[:-2], width * channels)
         x = rows.reshape(*rows.shape[:-1], width, channels).swapaxes(-3, -2)
     return x
 
 
-def _floating(x):
+def _floating(x: Any) -> Any:
     return jnp.asarray(x, jnp.float32) if isinstance(x, jax.Array) else np.asarray(x, np.float64)
