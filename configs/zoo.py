@@ -9,8 +9,7 @@ they are. Six to sixteen minutes each on two CPU cores, two or three of them for
 opom_jax/zoo/README.md has what they reach.
 """
 
-import ml_collections
-
+from opom_jax.cli.config import Config
 from opom_jax.cli.train import get_config as defaults
 
 # name -> (network, head, its scale and margin, people, steps); scale and margin are for few people,
@@ -31,7 +30,7 @@ NETWORKS = {
 FIRST, APART = 1_000_000, 10_000  # number of the first person; between two networks
 
 
-def get_config(name: str) -> ml_collections.ConfigDict:
+def get_config(name: str) -> Config:
     """The config of one network of the package."""
     place = list(NETWORKS).index(name.removesuffix("_start"))
     config = defaults()

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from opom_jax.baselines import settings as baselines
+from opom_jax.baselines import specific
 from opom_jax.baselines.methods import BASELINES
 from opom_jax.data import synthetic
 from opom_jax.evaluation.features import BATCH, cached, extractor
@@ -42,13 +43,15 @@ METHODS = {
     "OPOM-ConvexHull": "convex_hull",
 }
 COMPARED = {"GD-UAP": "gd_uap", "GAP": "gap", "FI-UAP-all": "fi_uap_all"}
+IMAGE_SPECIFIC = {"FIM": "fim", "M-DI2-APF": "m_di2_apf", "LowKey": "lowkey"}
 # People of studies come before the distractors, those whom networks were trained on after them.
 FIRST_DISTRACTOR, FIRST_KNOWN = 100_000, 1_000_000
 
 NOISE = ("no network", "random noise")  # the row of masks that no network made
 
 Progress = Callable[[int, int], None]
-Made = dict[tuple[str, str], np.ndarray]  # (surrogate, method) -> masks f32[P,H,W,3]
+# (surrogate, method) -> masks f32[P,H,W,3], or masked probes u8[P * M,H,W,3] of `protect_probes`
+Made = dict[tuple[str, str], np.ndarray]
 
 
 class Photos(NamedTuple):
@@ -209,15 +212,38 @@ def masked_probes(photos: Photos, made: np.ndarray) -> np.ndarray:
     return masked.reshape(-1, *masked.shape[2:])
 
 
+def protect_probes(
+    networks: Sequence[Recognizer],
+    attack: specific.Attack,
+    photos: Photos,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> np.ndarray:
+    """The probes with an image-specific mask each, as stored: u8[P * M,H,W,C].
+
+    Args:
+      networks: the surrogates.
+      attack: of `specific.METHODS`.
+      photos: of the study; only the probes are seen.
+      seed: of the random numbers.
+      progress: called with the probes done and their total.
+    """
+    probes = photos.probes.reshape(-1, *photos.probes.shape[2:])
+    made = specific.image_masks(networks, attack, probes, seed, progress=progress)
+    return apply_mask(probes, made)
+
+
 def identify(
     target: Recognizer, photos: Photos, clean: Features, made: Sequence[np.ndarray]
 ) -> list[Ranks]:
-    """Ranks of the probes without masks, then with each set of masks f32[P,H,W,C]."""
+    """Ranks of the probes without masks, then with each set of masks f32[P,H,W,C] or as each set
+    of masked probes u8[P * M,H,W,C]."""
     extract = extractor(target)
     counts = [photos.probes.shape[1]] * len(photos.probes)
     found = [ranks(clean.probes, clean.probes, counts, clean.distractors)]
     for own in made:
-        features = extract(_batches(masked_probes(photos, own)))
+        masked = own if own.dtype == np.uint8 else masked_probes(photos, own)
+        features = extract(_batches(masked))
         found.append(ranks(features, clean.probes, counts, clean.distractors))
     return found
 
@@ -234,7 +260,7 @@ def protection(
     Args:
       targets: by the names of the table; none of them made masks.
       photos: of the study.
-      made: sets of masks.
+      made: sets of masks or of masked probes.
       cache: as in `clean_features`.
       progress: called with the targets done and their total.
 

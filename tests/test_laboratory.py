@@ -1,10 +1,13 @@
 """Studies in memory: masks do not depend on batches, zero masks change nothing."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from flax import nnx
 
 from opom_jax import laboratory
+from opom_jax.baselines import specific
 from opom_jax.baselines.settings import Settings as BaselineSettings
 from opom_jax.evaluation.features import extractor
 from opom_jax.masks.generate import Settings
@@ -131,3 +134,18 @@ def test_people_of_studies_are_nobody_else(monkeypatch):
     made = laboratory.synthetic_photos(3, 4, 2, distractors=5, first=7, seed=9)
     assert drawn == [([7, 8, 9], 6, 9), (list(range(100_000, 100_005)), 1, 9)]
     assert [part.shape[:2] for part in made] == [(3, 4), (3, 2), (5, 2)]
+
+
+def test_probes_are_protected_one_by_one_and_ranked(network, photos, tmp_path):
+    clean = laboratory.clean_features(network, photos, tmp_path)
+    attack = dataclasses.replace(specific.METHODS["fim"], steps=8)
+    masked = laboratory.protect_probes([network], attack, photos)
+    probes = photos.probes.reshape(masked.shape)
+    assert masked.dtype == np.uint8 and 0 < np.abs(masked.astype(int) - probes).max() <= 8
+    without, unmasked, protected = laboratory.identify(network, photos, clean, [probes, masked])
+    np.testing.assert_array_equal(unmasked.rank, without.rank)
+    assert (protected.rank != without.rank).mean() > 0.5
+    noisy = laboratory.masked_probes(photos, laboratory.random_masks(PEOPLE, SIZE))
+    extract = extractor(network)
+    similar, noisy_similar = ((clean.probes * extract([p])).sum(1) for p in (masked, noisy))
+    assert (similar < noisy_similar).all()

@@ -43,7 +43,8 @@ class Settings(masks.Settings):
         """The settings of masks, for FI-UAP."""
         fields = masks.Settings.__dataclass_fields__
         shared: dict[str, Any] = {name: getattr(self, name) for name in fields}
-        return masks.Settings(**shared | {"method": "fi_uap"})
+        shared["method"] = "fi_uap"
+        return masks.Settings(**shared)
 
     def check(self) -> None:
         """Raises InputError naming the first setting that is out of range."""

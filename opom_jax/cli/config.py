@@ -25,8 +25,10 @@ from opom_jax.masks.generate import Settings
 from opom_jax.masks.objectives import METHODS
 from opom_jax.networks.recognizer import PRECISIONS
 
+Config = Any  # an ml_collections.ConfigDict: its attributes have no types
 
-def get_config() -> ml_collections.ConfigDict:
+
+def get_config() -> Config:
     """The defaults: OPOM-ConvexHull as published, on photos that the user names."""
     return ml_collections.config_dict.create(
         # fi_uap, fi_uap_plus, affine_hull, class_center, convex_hull; fi_uap_all, gd_uap, gap
@@ -77,7 +79,7 @@ def define(
     flags: absl_flags.FlagValues,
     argv: list[str],
     workdir_help: str,
-    defaults: Callable[[], ml_collections.ConfigDict] = get_config,
+    defaults: Callable[[], Config] = get_config,
 ) -> list[str]:
     """Defines --config and --workdir and parses the command line.
 
@@ -145,7 +147,7 @@ def _unloadable(given: str, reason: str) -> InputError:
     return InputError(f"{given}: the file cannot be loaded ({last}); mend it.")
 
 
-def settings(config: ml_collections.ConfigDict) -> Settings:
+def settings(config: Config) -> Settings:
     """What decides a mask, checked for ranges; raises InputError."""
     known = (*METHODS, *baselines.NAMES)
     require("method", config.method, config.method in known, f"one of {', '.join(known)}")
@@ -188,7 +190,7 @@ def workdir(flags: absl_flags.FlagValues) -> Path:
     return folder
 
 
-def load_people(data: ml_collections.ConfigDict) -> list[people.Person]:
+def load_people(data: Config) -> list[people.Person]:
     """The people of `config.data`; InputError if they are not named in exactly one way."""
     if bool(data.people) == bool(data.train_list):
         raise InputError(

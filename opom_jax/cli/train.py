@@ -28,7 +28,7 @@ from opom_jax.training.step import Devices
 RESUMES = True
 
 
-def get_config() -> ml_collections.ConfigDict:
+def get_config() -> options.Config:
     """The defaults: a small network, ArcFace, synthetic people."""
     return ml_collections.config_dict.create(
         network="ir_small",  # a name of networks/registry.py
@@ -138,7 +138,7 @@ def _least(key: str, value: Any, wanted: int) -> None:
     require(key, value, value >= wanted, f"{wanted} or more")
 
 
-def _data(config: ml_collections.ConfigDict, check: Callable[[int], None]) -> sources.Data:
+def _data(config: options.Config, check: Callable[[int], None]) -> sources.Data:
     """The photos, whose number is checked before they are drawn."""
     size = config.image_size
     require("data.image_size", size, 16 <= size <= 1024, "between 16 and 1024")

@@ -1,5 +1,7 @@
 """PSNR and SSIM: closed forms, one window by hand, torch's convolution."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -103,3 +105,12 @@ def test_ssim_is_that_of_a_two_dimensional_convolution():
     below = (mp**2 + mq**2 + C1) * (vp + vq + C2)
     expected = (above / below).mean((1, 2, 3)).numpy()
     np.testing.assert_allclose(ssim(clean, noisy), expected, rtol=1e-10)
+
+
+def test_ssim_of_jax_arrays_is_the_same_and_differentiable():
+    clean, noisy = (jnp.asarray(p, jnp.float32) for p in pictures(13, 12))
+    value, gradient = jax.value_and_grad(ssim)(noisy, clean)
+    assert float(value) == pytest.approx(ssim(np.asarray(noisy), np.asarray(clean)), abs=1e-5)
+    step = np.random.default_rng(1).normal(size=noisy.shape)
+    up, down = (ssim(np.asarray(noisy) + sign * 1e-3 * step, np.asarray(clean)) for sign in (1, -1))
+    assert np.vdot(gradient, step) == pytest.approx((up - down) / 2e-3, rel=1e-2)
