@@ -75,7 +75,7 @@ def new_photos(
     networks: Sequence[Recognizer], photos: laboratory.Photos, mask: np.ndarray
 ) -> dict[str, float]:
     """Median seconds until new photos are masked, by image-specific method and with a mask."""
-    new = photos.probes.reshape(-1, *photos.probes.shape[2:])[:NEW]
+    new = photos.probes[:NEW]
 
     def program(name: str) -> Callable[[], np.ndarray]:
         attack = specific.METHODS[laboratory.IMAGE_SPECIFIC[name]]

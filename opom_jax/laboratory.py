@@ -50,7 +50,7 @@ FIRST_DISTRACTOR, FIRST_KNOWN = 100_000, 1_000_000
 NOISE = ("no network", "random noise")  # the row of masks that no network made
 
 Progress = Callable[[int, int], None]
-# (surrogate, method) -> masks f32[P,H,W,3], or masked probes u8[P * M,H,W,3] of `protect_probes`
+# (surrogate, method) -> masks f32[P,H,W,3], or masked probes u8[B,H,W,3] of `protect_probes`
 Made = dict[tuple[str, str], np.ndarray]
 
 
@@ -59,12 +59,14 @@ class Photos(NamedTuple):
 
     Attributes:
       train: u8[P,N,H,W,C], from which the masks are made.
-      probes: u8[P,M,H,W,C], others of the same people; M >= 2.
+      probes: u8[B,H,W,C], others of the same people, those of a person consecutive.
+      counts: probes of each person, at least 2, B in all.
       distractors: u8[G,H,W,C], one of each of other people.
     """
 
     train: np.ndarray
     probes: np.ndarray
+    counts: tuple[int, ...]
     distractors: np.ndarray
 
 
@@ -106,7 +108,8 @@ def synthetic_photos(
 
     own = draw(range(first, first + people), photos + probes, 0)
     others = draw(range(FIRST_DISTRACTOR, FIRST_DISTRACTOR + distractors), 1, before)
-    return Photos(own[:, :photos], own[:, photos:], others[:, 0])
+    shown = own[:, photos:].reshape(-1, *own.shape[2:])
+    return Photos(own[:, :photos], shown, (probes,) * people, others[:, 0])
 
 
 def make_masks(
@@ -115,15 +118,17 @@ def make_masks(
     train: np.ndarray,
     people_per_batch: int = 20,
     progress: Progress | None = None,
+    first: int = 0,
 ) -> np.ndarray:
     """Masks f32[P,H,W,C] of people u8[P,N,H,W,C], computed in equal batches of at least one; those
-    of a baseline with its own settings."""
+    of a baseline with its own settings. `first` is the number of the first person."""
+    people = everybody(train, first)
     if isinstance(settings, baselines.Settings):
-        make, people = BASELINES[settings.method], everybody(train)
+        make = BASELINES[settings.method]
         return make(network, settings, people, people_per_batch, progress=progress).masks
     compiled = masks.generator(network, settings)
     made, done = [], 0
-    for count, batch in masks.equal_batches(everybody(train), people_per_batch):
+    for count, batch in masks.equal_batches(people, people_per_batch):
         made.append(masks.generate(compiled, network.params, settings, batch)[0][:count])
         done += count
         if progress:
@@ -131,9 +136,9 @@ def make_masks(
     return np.concatenate(made)
 
 
-def everybody(train: np.ndarray) -> masks.Batch:
-    """People u8[P,N,H,W,C] in their order, every photo valid."""
-    ids = np.arange(len(train), dtype=np.int32)
+def everybody(train: np.ndarray, first: int = 0) -> masks.Batch:
+    """People u8[P,N,H,W,C] in their order, numbered from `first`, every photo valid."""
+    ids = np.arange(first, first + len(train), dtype=np.int32)
     return masks.Batch(ids, train, np.ones(train.shape[:2], np.float32))
 
 
@@ -179,7 +184,7 @@ class Features(NamedTuple):
     """Unit features of the unmasked pictures of a study by one network.
 
     Attributes:
-      probes: f32[P * M, D].
+      probes: f32[B,D].
       distractors: f32[G, D].
     """
 
@@ -202,14 +207,13 @@ def clean_features(target: Recognizer, photos: Photos, cache: Path) -> Features:
         shape = len(pictures), target.spec.embedding
         return cached(cache, key, shape, lambda: extract(_batches(pictures)))
 
-    probes = photos.probes.reshape(-1, *photos.probes.shape[2:])
-    return Features(features(probes), features(photos.distractors))
+    return Features(features(photos.probes), features(photos.distractors))
 
 
 def masked_probes(photos: Photos, made: np.ndarray) -> np.ndarray:
-    """The probes with the masks f32[P,H,W,C] of their people, as stored: u8[P * M,H,W,C]."""
-    masked = apply_mask(photos.probes, made[:, None])
-    return masked.reshape(-1, *masked.shape[2:])
+    """The probes with the masks f32[P,H,W,C] of their people, as stored: u8[B,H,W,C]."""
+    each = np.split(photos.probes, np.cumsum(photos.counts)[:-1])
+    return np.concatenate([apply_mask(*pair) for pair in zip(each, made, strict=True)])
 
 
 def protect_probes(
@@ -219,7 +223,7 @@ def protect_probes(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> np.ndarray:
-    """The probes with an image-specific mask each, as stored: u8[P * M,H,W,C].
+    """The probes with an image-specific mask each, as stored: u8[B,H,W,C].
 
     Args:
       networks: the surrogates.
@@ -228,18 +232,16 @@ def protect_probes(
       seed: of the random numbers.
       progress: called with the probes done and their total.
     """
-    probes = photos.probes.reshape(-1, *photos.probes.shape[2:])
-    made = specific.image_masks(networks, attack, probes, seed, progress=progress)
-    return apply_mask(probes, made)
+    made = specific.image_masks(networks, attack, photos.probes, seed, progress=progress)
+    return apply_mask(photos.probes, made)
 
 
 def identify(
     target: Recognizer, photos: Photos, clean: Features, made: Sequence[np.ndarray]
 ) -> list[Ranks]:
     """Ranks of the probes without masks, then with each set of masks f32[P,H,W,C] or as each set
-    of masked probes u8[P * M,H,W,C]."""
-    extract = extractor(target)
-    counts = [photos.probes.shape[1]] * len(photos.probes)
+    of masked probes u8[B,H,W,C]."""
+    extract, counts = extractor(target), photos.counts
     found = [ranks(clean.probes, clean.probes, counts, clean.distractors)]
     for own in made:
         masked = own if own.dtype == np.uint8 else masked_probes(photos, own)
@@ -283,7 +285,7 @@ def protection(
 
 
 def similarities(
-    target: Recognizer, clean: Features, masked: np.ndarray, probes_per_person: int
+    target: Recognizer, clean: Features, masked: np.ndarray, counts: Sequence[int]
 ) -> np.ndarray:
     """Cosine similarity of each person's first probe with the second, clean, before and after the
     first got its mask.
@@ -292,12 +294,13 @@ def similarities(
       target: the network.
       clean: of the study.
       masked: u8[P,H,W,C], the first probe of each person with the mask.
-      probes_per_person: M.
+      counts: probes of each person.
 
     Returns:
       f64[P,2] in -1..1.
     """
-    first, second = (clean.probes[k::probes_per_person].astype(np.float64) for k in (0, 1))
+    starts = np.cumsum(np.asarray(counts)) - np.asarray(counts)
+    first, second = (clean.probes[starts + k].astype(np.float64) for k in (0, 1))
     after = extractor(target)(_batches(masked)).astype(np.float64)
     return np.stack([(first * second).sum(-1), (after * second).sum(-1)], 1)
 

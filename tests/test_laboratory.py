@@ -46,7 +46,10 @@ def photos() -> laboratory.Photos:
     def pictures(*shape):
         return draw.integers(0, 256, (*shape, SIZE, SIZE, 3), np.uint8)
 
-    return laboratory.Photos(pictures(PEOPLE, 2), pictures(PEOPLE, PROBES), pictures(DISTRACTORS))
+    counts = (PROBES,) * PEOPLE
+    return laboratory.Photos(
+        pictures(PEOPLE, 2), pictures(PEOPLE * PROBES), counts, pictures(DISTRACTORS)
+    )
 
 
 def test_masks_do_not_depend_on_batches(network, photos):
@@ -81,15 +84,16 @@ def test_a_mask_moves_the_features_away(network, photos, tmp_path):
     made = laboratory.make_masks(network, Settings(), photos.train)
     clean = laboratory.clean_features(network, photos, tmp_path)
     masked = laboratory.masked_probes(photos, made)[::PROBES]
-    similar = laboratory.similarities(network, clean, masked, PROBES)
+    similar = laboratory.similarities(network, clean, masked, photos.counts)
     zero = laboratory.masked_probes(photos, np.zeros_like(made))[::PROBES]
-    unmoved = laboratory.similarities(network, clean, zero, PROBES)
+    unmoved = laboratory.similarities(network, clean, zero, photos.counts)
     np.testing.assert_allclose(unmoved[:, 1], unmoved[:, 0], atol=1e-6)
     assert (np.abs(similar[:, 1] - similar[:, 0]) > 1e-4).all()
 
 
 def test_masks_push_their_own_photos_farther_than_noise(network, photos, tmp_path):
-    seen = laboratory.Photos(photos.train, photos.train, photos.distractors)
+    own = photos.train.reshape(-1, *photos.train.shape[2:])
+    seen = photos._replace(probes=own, counts=(2,) * PEOPLE)
     clean = laboratory.clean_features(network, seen, tmp_path).probes
     made = laboratory.make_masks(network, Settings(method="fi_uap"), photos.train)
     noise = laboratory.random_masks(PEOPLE, SIZE)
@@ -133,14 +137,15 @@ def test_people_of_studies_are_nobody_else(monkeypatch):
     monkeypatch.setattr(laboratory.synthetic, "photos", photos)
     made = laboratory.synthetic_photos(3, 4, 2, distractors=5, first=7, seed=9)
     assert drawn == [([7, 8, 9], 6, 9), (list(range(100_000, 100_005)), 1, 9)]
-    assert [part.shape[:2] for part in made] == [(3, 4), (3, 2), (5, 2)]
+    assert made.train.shape[:2] == (3, 4) and made.counts == (2, 2, 2)
+    assert (len(made.probes), len(made.distractors)) == (6, 5)
 
 
 def test_probes_are_protected_one_by_one_and_ranked(network, photos, tmp_path):
     clean = laboratory.clean_features(network, photos, tmp_path)
     attack = dataclasses.replace(specific.METHODS["fim"], steps=8)
     masked = laboratory.protect_probes([network], attack, photos)
-    probes = photos.probes.reshape(masked.shape)
+    probes = photos.probes
     assert masked.dtype == np.uint8 and 0 < np.abs(masked.astype(int) - probes).max() <= 8
     without, unmasked, protected = laboratory.identify(network, photos, clean, [probes, masked])
     np.testing.assert_array_equal(unmasked.rank, without.rank)

@@ -101,17 +101,17 @@ def _examples(
     similar = {}
     for name, target in targets.items():
         clean = laboratory.clean_features(target, photos, cache)
-        similar[name] = laboratory.similarities(target, clean, masked, PROBES)
+        similar[name] = laboratory.similarities(target, clean, masked, photos.counts)
     return [
         html.Example(
             name=f"Person {k + 1}",
             surrogate=surrogate,
             method=method,
-            original=photos.probes[k, 0],
+            original=photos.probes[k * PROBES],
             mask=masks[k],
             protected=masked[k],
-            psnr=float(psnr(photos.probes[k, 0], masked[k])),
-            ssim=float(ssim(photos.probes[k, 0], masked[k])),
+            psnr=float(psnr(photos.probes[k * PROBES], masked[k])),
+            ssim=float(ssim(photos.probes[k * PROBES], masked[k])),
             similarity={t: (float(s[k, 0]), float(s[k, 1])) for t, s in similar.items()},
         )
         for k in range(min(SHOWN, len(masks)))

@@ -83,5 +83,5 @@ def similarity(surrogate, photos):
         found = embed(surrogate.params, pictures.astype(np.float32))
         return np.asarray(recognizer.normalize(found))
 
-    clean = features(photos.probes.reshape(-1, *photos.probes.shape[2:]))
+    clean = features(photos.probes)
     return lambda made: (clean * features(laboratory.masked_probes(photos, made))).sum(1).mean()

@@ -1,0 +1,265 @@
+"""Masks and ranks of a world, made once and kept in a folder.
+
+FOLDER/masks/<what>-<hash>.npy   masks of at most `PEOPLE` people
+FOLDER/ranks/<what>-<hash>.npy   how often each person was found
+
+The hash is over all that decides the content, so another setting, network or photo is another file,
+and an interrupted study goes on where it stopped. A file that is damaged is made again.
+"""
+
+import dataclasses
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+import opom_jax
+from opom_jax import laboratory
+from opom_jax.baselines import specific
+from opom_jax.baselines.methods import BASELINES, UNIVERSAL
+from opom_jax.baselines.settings import Settings as BaselineSettings
+from opom_jax.evaluation.features import BATCH, extractor
+from opom_jax.evaluation.identification import ranks
+from opom_jax.files import writing
+from opom_jax.masks.apply import apply_mask
+from opom_jax.masks.diverse import diverse_masks
+from opom_jax.masks.generate import Settings
+from opom_jax.networks.recognizer import Recognizer
+from opom_jax.tables.worlds import World
+
+PEOPLE = 20  # of one file
+Progress = Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Masks:
+    """One set of masks, by what decides it.
+
+    Attributes:
+      surrogate: name of a surrogate of the world; "" for random signs as strong as a mask.
+      settings: of masks or of a baseline; the name of an attack of `specific.METHODS` for a mask a
+        probe; a seed for random signs.
+      diverse: masks a person (Eq. 19); 0 for the method's own one.
+      photos: training photos used, the first ones; 0 for all.
+    """
+
+    surrogate: str
+    settings: Settings | str | int
+    diverse: int = 0
+    photos: int = 0
+
+
+class Study:
+    """A world and what is known of it.
+
+    Args:
+      world: people and networks.
+      folder: is made if needed.
+      progress: called with what is being made.
+    """
+
+    def __init__(self, world: World, folder: Path, progress: Progress | None = None):
+        self.world, self.folder = world, folder
+        self.progress = progress or (lambda what: None)
+        for name in ("masks", "ranks"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+
+    def masked(self, masks: Masks) -> np.ndarray:
+        """The probes u8[B,H,W,C] under a set of masks; u8[M,B,H,W,C] of diverse ones."""
+        photos, made = self.world.photos, self.masks(masks)
+        if isinstance(masks.settings, str):
+            return apply_mask(photos.probes, made)
+        if masks.diverse:
+            return np.stack([laboratory.masked_probes(photos, own) for own in made.swapaxes(0, 1)])
+        return laboratory.masked_probes(photos, made)
+
+    def masks(self, masks: Masks) -> np.ndarray:
+        """f32[P,H,W,C]; f32[P,M,H,W,C] of diverse masks; f32[B,H,W,C] of an image-specific one."""
+        train, settings = self.world.photos.train, masks.settings
+        train = train[:, : masks.photos or None]
+        if isinstance(settings, int):
+            return laboratory.random_masks(len(train), train.shape[2], seed=settings)
+        if isinstance(settings, str):
+            return self._image_masks(masks.surrogate, settings)
+        if settings.method in UNIVERSAL:
+            mask = self._universal(masks, train)
+            return np.broadcast_to(mask, (len(train), *mask.shape))
+        parts = [
+            self._part(masks, train[first : first + PEOPLE], first)
+            for first in range(0, len(train), PEOPLE)
+        ]
+        return np.concatenate(parts)
+
+    def _part(self, masks: Masks, train: np.ndarray, first: int) -> np.ndarray:
+        """Masks of people from number `first` on."""
+        network, settings = self.world.surrogates[masks.surrogate], masks.settings
+        assert isinstance(settings, Settings)
+        method = settings.method
+
+        def make() -> np.ndarray:
+            self.progress(f"masks of {method} by {masks.surrogate}, people {first + 1} and on")
+            if masks.diverse:
+                people = laboratory.everybody(train, first)
+                return diverse_masks(network, settings, people, masks.diverse)
+            return laboratory.make_masks(network, settings, train, first=first)
+
+        key = _by(network, settings, train) | {"first": first, "diverse": masks.diverse}
+        return self._kept("masks", f"{masks.surrogate}-{method}", key, make)
+
+    def _universal(self, masks: Masks, train: np.ndarray) -> np.ndarray:
+        """One mask f32[H,W,C] for everybody."""
+        network, settings = self.world.surrogates[masks.surrogate], masks.settings
+        assert isinstance(settings, BaselineSettings)
+        key = _by(network, settings, train)
+        unfinished = self.folder / f"unfinished-{_hash(key)}"
+
+        def make() -> np.ndarray:
+            self.progress(f"mask of {settings.method} by {masks.surrogate}")
+            everybody = laboratory.everybody(train)
+            unfinished.mkdir(exist_ok=True)
+            made = BASELINES[settings.method](network, settings, everybody, PEOPLE, unfinished)
+            return made.masks[0]
+
+        mask = self._kept("masks", f"{masks.surrogate}-{settings.method}", key, make)
+        shutil.rmtree(unfinished, ignore_errors=True)
+        return mask
+
+    def _image_masks(self, surrogate: str, attack: str) -> np.ndarray:
+        network, probes = self.world.surrogates[surrogate], self.world.photos.probes
+
+        def make() -> np.ndarray:
+            self.progress(f"masks of {attack} by {surrogate}")
+            return specific.image_masks([network], specific.METHODS[attack], probes)
+
+        key = _by(network, attack, probes)
+        return self._kept("masks", f"{surrogate}-{attack}", key, make)
+
+    def found(self, masks: Masks | None, target: str) -> np.ndarray:
+        """How often a target finds each person: i64[P,4], tests and identified at 1, 5, 10.
+
+        Args:
+          masks: on the probes; None for none.
+          target: name of a target of the world.
+        """
+
+        def compute() -> np.ndarray:
+            clean = self.clean(target)
+            probes = clean.probes if masks is None else self._features(target, self.masked(masks))
+            return self._ranks(probes, clean.probes, clean.distractors)
+
+        return self._kept("ranks", target, self._key(masks, target), compute)
+
+    def found_among_masked(self, masks: Masks, target: str) -> np.ndarray:
+        """The same for diverse masks (Table 6): i64[M,P,4] against clean galleries, then
+        i64[M,P,4] against galleries under the next mask (the same one where M is 1), together
+        i64[2,M,P,4]. The photo that is looked for has another mask than the probe."""
+
+        def compute() -> np.ndarray:
+            clean = self.clean(target)
+            under = [self._features(target, masked) for masked in self.masked(masks)]
+            return np.stack(
+                [
+                    [self._ranks(own, clean.probes, clean.distractors) for own in under],
+                    [
+                        self._ranks(own, under[(m + 1) % len(under)], clean.distractors)
+                        for m, own in enumerate(under)
+                    ],
+                ]
+            )
+
+        key = self._key(masks, target) | {"gallery": "masked"}
+        return self._kept("ranks", target, key, compute)
+
+    def similarities(self, masks: Masks | None, target: str) -> np.ndarray:
+        """f64[P] in -1..1: mean cosine similarity of each person's probes, masked, with their
+        other probes, clean (1:1 verification)."""
+
+        def compute() -> np.ndarray:
+            clean = self.clean(target).probes.astype(np.float64)
+            probes = clean if masks is None else self._features(target, self.masked(masks))
+            ends = np.cumsum(self.world.photos.counts)
+            each = zip(np.split(probes, ends[:-1]), np.split(clean, ends[:-1]), strict=True)
+            return np.array([_mean_off_diagonal(own @ other.T) for own, other in each])
+
+        key = self._key(masks, target) | {"what": "similarities"}
+        return self._kept("ranks", target, key, compute)
+
+    def clean(self, target: str) -> laboratory.Features:
+        """Features of the probes and distractors without masks."""
+        network, photos = self.world.targets[target], self.world.photos
+        return laboratory.clean_features(network, photos, self.folder / "features")
+
+    def is_white_box(self, surrogate: str, target: str) -> bool:
+        """Whether the target is the surrogate itself."""
+        known = self.world.surrogates.get(surrogate)
+        return known is not None and known.digest == self.world.targets[target].digest
+
+    def _features(self, target: str, pictures: np.ndarray) -> np.ndarray:
+        self.progress(f"{target} looks at masked photos")
+        extract = extractor(self.world.targets[target])
+        return extract(pictures[k : k + BATCH] for k in range(0, len(pictures), BATCH))
+
+    def _ranks(self, probes, gallery, distractors) -> np.ndarray:
+        return ranks(probes, gallery, self.world.photos.counts, distractors).per_person()
+
+    def _key(self, masks: Masks | None, target: str) -> dict:
+        own = None
+        if masks is not None:
+            name = masks.surrogate
+            own = {
+                "surrogate": name and self.world.surrogates[name].digest,
+                "settings": _plain(masks.settings),
+                "diverse": masks.diverse,
+                "photos": masks.photos,
+            }
+        return {"masks": own, "target": self.world.targets[target].digest} | self._pictures
+
+    @cached_property
+    def _pictures(self) -> dict[str, str]:
+        photos = self.world.photos
+        named = {"train": photos.train, "probes": photos.probes, "others": photos.distractors}
+        return {name: _digest(pictures) for name, pictures in named.items()}
+
+    def _kept(
+        self, room: str, what: str, key: dict, compute: Callable[[], np.ndarray]
+    ) -> np.ndarray:
+        """`compute()`, from its file if that is there and whole."""
+        path = self.folder / room / f"{what}-{_hash(key)}.npy"
+        try:
+            return np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            pass  # absent or damaged
+        found = compute()
+        with writing(path) as partial, open(partial, "wb") as file:
+            np.save(file, found)
+        return found
+
+
+def _plain(settings: Settings | str | int):
+    return dataclasses.asdict(settings) if isinstance(settings, Settings) else settings
+
+
+def _by(network: Recognizer, settings: Settings | str, pictures: np.ndarray) -> dict:
+    return {
+        "settings": _plain(settings),
+        "surrogate": network.digest,
+        "photos": _digest(pictures),
+    }
+
+
+def _digest(pictures: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(pictures).data).hexdigest()
+
+
+def _hash(key: dict) -> str:
+    key = key | {"version": opom_jax.__version__}
+    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _mean_off_diagonal(square: np.ndarray) -> float:
+    count = len(square)
+    return float((square.sum() - np.trace(square)) / (count * (count - 1)))
