@@ -21,6 +21,7 @@ VERBS = {
     "convert": "published weights -> a network folder that the other verbs read",
     "generate": "photos -> one mask per person",
     "evaluate": "masks -> protection rates against target networks (1:N identification)",
+    "table": "one of the paper's tables or figures, on the data and networks there are",
     "train": "photos or synthetic people -> a recogniser",
     "models": "which networks there are; fetch public ones, check one on faces",
 }

@@ -10,7 +10,6 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import jax
 import numpy as np
 from absl import flags as absl_flags
 
@@ -27,9 +26,6 @@ from opom_jax.masks.store import Store
 from opom_jax.networks import recognizer
 
 RESUMES = True
-CPU_MEMORY_GIB = 2.0
-FREE_SHARE = 0.6  # of an accelerator's free memory
-GIB = 2**30
 
 
 def define(flags: absl_flags.FlagValues, argv: list[str]) -> list[str]:
@@ -54,7 +50,11 @@ def run(flags: absl_flags.FlagValues) -> None:
         config.data.resize,
         progress=Progress("checking", "photos"),
     )
-    batch = config.people_per_batch or _recorded_batch(workdir) or _batch(config, network, people)
+    batch = config.people_per_batch or _recorded_batch(workdir)
+    if not batch:
+        most = max(len(person.train) for person in people)
+        size, memory = config.data.image_size, config.memory_gib
+        batch = masks.people_that_fit(network, most, size, memory)
     record = {
         "settings": {name: getattr(settings, name) for name in settings.__dataclass_fields__},
         "precision": config.precision,
@@ -142,18 +142,3 @@ def _recorded_batch(workdir) -> int:
         return 0
     size = read_config(workdir).get("people_per_batch")
     return size if isinstance(size, int) and size > 0 else 0
-
-
-def _batch(config, network, people: Sequence[Person]) -> int:
-    """As many people as fit into the memory budget, at least one."""
-    budget = config.memory_gib * GIB or _free_bytes()
-    most = max(len(person.train) for person in people)
-    size = masks.bytes_per_person(network, most, config.data.image_size)
-    return max(1, int(budget // size))
-
-
-def _free_bytes() -> float:
-    statistics = jax.local_devices()[0].memory_stats()
-    if not statistics:  # the CPU keeps none
-        return CPU_MEMORY_GIB * GIB
-    return FREE_SHARE * (statistics["bytes_limit"] - statistics["bytes_in_use"])

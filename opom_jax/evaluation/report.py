@@ -57,11 +57,12 @@ def write(workdir: Path, results: Results, people: Mapping[str, Sequence[Sequenc
         for target, rows in results.items()
         for row, rates in rows.items()
     ]
-    _csv(workdir / "results.csv", ["target", "row", *keys], lines)
+    write_csv(workdir / "results.csv", ["target", "row", *keys], lines)
     header = ["target", "row", "id", "name", "tests", *(f"identified{k}" for k in TOP)]
-    _csv(workdir / "people.csv", header, [line for group in people.values() for line in group])
+    write_csv(workdir / "people.csv", header, [line for group in people.values() for line in group])
 
 
-def _csv(path: Path, header: Sequence[str], lines: Iterable[Sequence]) -> None:
+def write_csv(path: Path, header: Sequence[str], lines: Iterable[Sequence]) -> None:
+    """Writes a header and lines as CSV, whole or not at all."""
     with writing(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([header, *lines])

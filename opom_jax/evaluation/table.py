@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from opom_jax.evaluation.identification import TOP
-from opom_jax.evaluation.report import _csv
+from opom_jax.evaluation.report import write_csv
 
 SHOWN = (0, 1)  # of TOP: the table shows Top-1 and Top-5
 KEYS = tuple(f"top{k}" for k in TOP)
@@ -121,4 +121,4 @@ def csv(table: Table, path: Path) -> None:
         for row, of_row in zip(rows, rates, strict=True)
         for target, values in zip(table.targets, of_row, strict=True)
     ]
-    _csv(path, ["surrogate", "method", "target", *KEYS, "tests"], lines)
+    write_csv(path, ["surrogate", "method", "target", *KEYS, "tests"], lines)

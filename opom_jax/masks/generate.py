@@ -23,6 +23,9 @@ from opom_jax.masks.update import FORMS, Rule, State, init, update
 from opom_jax.networks.recognizer import Params, Recognizer, normalize
 
 STARTS = ("published", "person")
+CPU_MEMORY_GIB = 2.0
+FREE_SHARE = 0.6  # of an accelerator's free memory
+GIB = 2**30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -283,3 +286,23 @@ def bytes_per_person(network: Recognizer, photos: int, size: int) -> int:
 
 def _bytes(tree) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def people_that_fit(network: Recognizer, photos: int, size: int, memory_gib: float = 0.0) -> int:
+    """How many people at once fit into the memory budget, at least one.
+
+    Args:
+      network: the surrogate.
+      photos: of a person, size pixels wide.
+      size: of a photo.
+      memory_gib: the budget; 0 for 2 on the CPU, 60 % of what is free elsewhere.
+    """
+    budget = memory_gib * GIB or _free_bytes()
+    return max(1, int(budget // bytes_per_person(network, photos, size)))
+
+
+def _free_bytes() -> float:
+    statistics = jax.local_devices()[0].memory_stats()
+    if not statistics:  # the CPU keeps none
+        return CPU_MEMORY_GIB * GIB
+    return FREE_SHARE * (statistics["bytes_limit"] - statistics["bytes_in_use"])

@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from opom_jax.evaluation.identification import ranks
 from opom_jax.files import writing
 from opom_jax.masks.apply import apply_mask
 from opom_jax.masks.diverse import diverse_masks
-from opom_jax.masks.generate import Settings
+from opom_jax.masks.generate import Settings, equal_batches, people_that_fit
 from opom_jax.networks.recognizer import Recognizer
 from opom_jax.tables.worlds import World
 
@@ -60,13 +60,24 @@ class Study:
       world: people and networks.
       folder: is made if needed.
       progress: called with what is being made.
+      memory_gib: for a batch on the device, as in `people_that_fit`.
     """
 
-    def __init__(self, world: World, folder: Path, progress: Progress | None = None):
-        self.world, self.folder = world, folder
+    def __init__(
+        self,
+        world: World,
+        folder: Path,
+        progress: Progress | None = None,
+        memory_gib: float = 0.0,
+    ):
+        self.world, self.folder, self.memory_gib = world, folder, memory_gib
         self.progress = progress or (lambda what: None)
         for name in ("masks", "ranks"):
             (folder / name).mkdir(parents=True, exist_ok=True)
+
+    def of(self, world: World) -> "Study":
+        """Another world in the same folder: what both need is made once."""
+        return Study(world, self.folder, self.progress, self.memory_gib)
 
     def masked(self, masks: Masks) -> np.ndarray:
         """The probes u8[B,H,W,C] under a set of masks; u8[M,B,H,W,C] of diverse ones."""
@@ -102,13 +113,21 @@ class Study:
 
         def make() -> np.ndarray:
             self.progress(f"masks of {method} by {masks.surrogate}, people {first + 1} and on")
+            size = self._people(network, train)
             if masks.diverse:
-                people = laboratory.everybody(train, first)
-                return diverse_masks(network, settings, people, masks.diverse)
-            return laboratory.make_masks(network, settings, train, first=first)
+                everybody = laboratory.everybody(train, first)
+                batches = equal_batches(everybody, max(1, size // masks.diverse))
+                made = [diverse_masks(network, settings, b, masks.diverse)[:n] for n, b in batches]
+                return np.concatenate(made)
+            return laboratory.make_masks(network, settings, train, size, first=first)
 
         key = _by(network, settings, train) | {"first": first, "diverse": masks.diverse}
         return self._kept("masks", f"{masks.surrogate}-{method}", key, make)
+
+    def _people(self, network: Recognizer, train: np.ndarray) -> int:
+        """How many are computed at once."""
+        photos, size = train.shape[1:3]
+        return min(PEOPLE, people_that_fit(network, photos, size, self.memory_gib))
 
     def _universal(self, masks: Masks, train: np.ndarray) -> np.ndarray:
         """One mask f32[H,W,C] for everybody."""
@@ -121,7 +140,8 @@ class Study:
             self.progress(f"mask of {settings.method} by {masks.surrogate}")
             everybody = laboratory.everybody(train)
             unfinished.mkdir(exist_ok=True)
-            made = BASELINES[settings.method](network, settings, everybody, PEOPLE, unfinished)
+            size = self._people(network, train)
+            made = BASELINES[settings.method](network, settings, everybody, size, unfinished)
             return made.masks[0]
 
         mask = self._kept("masks", f"{masks.surrogate}-{settings.method}", key, make)
@@ -174,19 +194,20 @@ class Study:
         key = self._key(masks, target) | {"gallery": "masked"}
         return self._kept("ranks", target, key, compute)
 
-    def similarities(self, masks: Masks | None, target: str) -> np.ndarray:
-        """f64[P] in -1..1: mean cosine similarity of each person's probes, masked, with their
-        other probes, clean (1:1 verification)."""
+    def pairs(self, masks: Masks | None, target: str) -> tuple[np.ndarray, np.ndarray]:
+        """Cosine similarities of 1:1 verification (Fig. 4), probes masked: f64[S] of two photos of
+        a person, the other one clean, and f64[O] of a probe and a distractor."""
+        counts = self.world.photos.counts
 
         def compute() -> np.ndarray:
-            clean = self.clean(target).probes.astype(np.float64)
-            probes = clean if masks is None else self._features(target, self.masked(masks))
-            ends = np.cumsum(self.world.photos.counts)
-            each = zip(np.split(probes, ends[:-1]), np.split(clean, ends[:-1]), strict=True)
-            return np.array([_mean_off_diagonal(own @ other.T) for own, other in each])
+            clean = self.clean(target)
+            probes = clean.probes if masks is None else self._features(target, self.masked(masks))
+            own = (probes @ clean.probes.T)[_other_photo(counts)]
+            return np.concatenate([own, (probes @ clean.distractors.T).ravel()])
 
-        key = self._key(masks, target) | {"what": "similarities"}
-        return self._kept("ranks", target, key, compute)
+        key = self._key(masks, target) | {"what": "pairs"}
+        found = self._kept("ranks", target, key, compute).astype(np.float64)
+        return tuple(np.split(found, [sum(n * (n - 1) for n in counts)]))  # pyright: ignore
 
     def clean(self, target: str) -> laboratory.Features:
         """Features of the probes and distractors without masks."""
@@ -260,6 +281,7 @@ def _hash(key: dict) -> str:
     return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _mean_off_diagonal(square: np.ndarray) -> float:
-    count = len(square)
-    return float((square.sum() - np.trace(square)) / (count * (count - 1)))
+def _other_photo(counts: Sequence[int]) -> np.ndarray:
+    """bool[B,B]: two different photos of one person."""
+    person = np.repeat(np.arange(len(counts)), counts)
+    return (person[:, None] == person) & ~np.eye(len(person), dtype=bool)

@@ -1,0 +1,140 @@
+"""table --table=2|3|4|5|6 or --figure=2|4|6 [--on=zoo|real|paper] [--workdir=FOLDER]
+
+Makes one of the paper's tables or figures: the masks, the ranks, the table beside the published
+numbers, a CSV and a plot (WORKDIR/zoo/table2.md, .csv, .png). What is there already is not made
+again, so an interrupted run goes on and Table 4 reads what Table 2 has made.
+
+--on=zoo: synthetic people and the networks of the package. --on=real: the faces and recognisers of
+--data (or OPOM_REAL_DATA). --on=paper: the authors' data sets and networks, below --data.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from absl import flags as absl_flags
+
+from converters.convert import convert, convert_graph
+from opom_jax import tables
+from opom_jax.cli.config import use_precision, workdir
+from opom_jax.cli.progress import Progress
+from opom_jax.data import people
+from opom_jax.errors import InputError
+from opom_jax.files import held
+from opom_jax.tables import paper, sheet, worlds
+from opom_jax.tables.options import Options
+from opom_jax.tables.study import Study
+
+RESUMES = True
+ZOO_PEOPLE = 100
+TRAIN = 10  # photos of a person that make the mask
+# --on=real: name -> (file below weights/, network of the registry; "" for a graph)
+_SMALL = "mobilefacenet_lh_fpga_small"
+REAL = {
+    "xiaoccer": ("mobilefacenet_xiaoccer/068.ckpt", "mobilefacenet_xiaoccer"),
+    "bubbliiiing": (
+        "mobilefacenet_bubbliiiing/arcface_mobilefacenet.pth",
+        "mobilefacenet_bubbliiiing",
+    ),
+    "foamliu": ("mobilefacenet_foamliu/mobile_face.pth", "mobilefacenet_foamliu"),
+    "insightface_y1": ("mobilefacenet_insightface_y1_mxnet/model-0000.params", ""),
+    "lh377k": (f"{_SMALL}/original377k_20260222_135854_051.ckpt", "mobilefacenet_lh377k"),
+}
+REAL_SURROGATES = ("xiaoccer", "bubbliiiing", "foamliu")
+
+
+def define(flags: absl_flags.FlagValues, argv: list[str]) -> list[str]:
+    """Defines and parses the verb's flags; returns the arguments that are none."""
+    integer, string = absl_flags.DEFINE_integer, absl_flags.DEFINE_string
+    for name, known in (("table", tables.TABLES), ("figure", tables.FIGURES)):
+        absl_flags.DEFINE_enum(
+            name, None, [str(k) for k in known], "Of the paper.", flag_values=flags
+        )
+    absl_flags.DEFINE_enum(
+        "on", "zoo", ["zoo", "real", "paper"], "Whose faces and networks.", flag_values=flags
+    )
+    string("data", "", "Folder of the real or the authors' data.", flag_values=flags)
+    string("workdir", "opom-tables", "Folder for masks, ranks and tables.", flag_values=flags)
+    integer("people", 0, "The first so many; 0 for all.", 0, 90_000, flag_values=flags)
+    absl_flags.DEFINE_list("surrogates", [], "Their names; empty for all.", flag_values=flags)
+    integer("seeds", 1, "Random starts of masks of one person.", 1, 100, flag_values=flags)
+    integer("iterations", 10_000, "Most steps of GD-UAP.", 1, 1_000_000, flag_values=flags)
+    integer("epochs", 10, "Of GAP.", 1, 100_000, flag_values=flags)
+    integer("steps", 100, "With momentum and DFANet.", 1, 100_000, flag_values=flags)
+    absl_flags.DEFINE_float(
+        "memory_gib",
+        0.0,
+        "For a batch; 0: 2 on CPU, else 60 % of what is free.",
+        0.0,
+        flag_values=flags,
+    )
+    return flags(argv)[1:]
+
+
+def run(flags: absl_flags.FlagValues) -> None:
+    """Makes the table and prints it."""
+    kind, number = _chosen(flags)
+    folder = workdir(flags) / flags.on
+    use_precision("float32")
+    with held(folder):
+        world = _world(flags, kind, number, folder)
+        surrogates = tuple(flags.surrogates or world.surrogates)
+        for name in surrogates:
+            if name not in world.surrogates:
+                known = ", ".join(world.surrogates)
+                raise InputError(f"--surrogates={name!r} must be one of {known}.")
+        options = Options(surrogates, flags.seeds, flags.iterations, flags.epochs, flags.steps)
+        study = Study(world, folder, _say, flags.memory_gib)
+        made = (tables.TABLES if kind == "table" else tables.FIGURES)[number](study, options)
+        sheet.write(made, folder, f"{kind}{number}")
+    print(sheet.markdown(made))
+    print(f"{folder / f'{kind}{number}'}.md, .csv, .png")
+
+
+def _chosen(flags: absl_flags.FlagValues) -> tuple[str, int]:
+    given = [(kind, int(flags[kind].value)) for kind in ("table", "figure") if flags[kind].value]
+    if len(given) != 1:
+        raise InputError("Name one --table or one --figure; see --help.")
+    kind, number = given[0]
+    if kind == "table" and number in (3, 5) and flags.on != "paper":
+        raise InputError(
+            f"Table {number} is Table {number - 1} on the authors' celebrities; give "
+            f"--table={number - 1}, or --on=paper."
+        )
+    return kind, number
+
+
+def _world(flags: absl_flags.FlagValues, kind: str, number: int, folder: Path) -> worlds.World:
+    if flags.on == "zoo":
+        return worlds.zoo(flags.people or ZOO_PEOPLE, Progress("drawing people", "photos"))
+    if flags.on == "real":
+        return _real(flags, folder)
+    dataset = paper.OF_TABLE[number] if kind == "table" else "commons"
+    return paper.world(Path(flags.data or "data"), dataset, flags.people)
+
+
+def _real(flags: absl_flags.FlagValues, folder: Path) -> worlds.World:
+    """The faces of --data and its recognisers, converted into the folder if they are not yet."""
+    given = flags.data or os.environ.get("OPOM_REAL_DATA", "")
+    if not given:
+        raise InputError("Name the folder of the real data with --data or OPOM_REAL_DATA.")
+    data, nets = Path(given), {}
+    for name, (file, network) in REAL.items():
+        weights, out = data / "weights" / file, folder / "nets" / name
+        nets[name] = str(out)
+        if out.exists():
+            continue
+        if network:
+            convert(weights, network, out)
+        else:
+            symbol = weights.with_name(weights.name.replace("-0000.params", "-symbol.json"))
+            convert_graph(weights, out, symbol=symbol)
+    persons = people.from_folder(data / "faces_112" / "lfw", TRAIN, flags.people)
+    others = people.flat_images(data / "faces_112" / "lfw_distractors")
+    surrogates = {name: nets[name] for name in REAL_SURROGATES}
+    return worlds.on_disk("real", persons, others, surrogates, nets)
+
+
+def _say(what: str) -> None:
+    """One line of progress."""
+    print(what, file=sys.stderr, flush=True)

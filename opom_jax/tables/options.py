@@ -1,0 +1,23 @@
+"""What a table may be told besides the study."""
+
+from typing import NamedTuple
+
+
+class Options(NamedTuple):
+    """Settings of all tables; defaults as published.
+
+    Attributes:
+      surrogates: names in the order of the table.
+      seeds: random starts of the methods that begin with one.
+      iterations: most steps of GD-UAP.
+      epochs: of GAP.
+      steps: of masks with momentum and DFANet.
+      counts: masks a person in Table 6.
+    """
+
+    surrogates: tuple[str, ...]
+    seeds: int = 1
+    iterations: int = 10_000
+    epochs: int = 10
+    steps: int = 100
+    counts: tuple[int, ...] = (1, 5, 10)
