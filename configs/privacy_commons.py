@@ -1,27 +1,24 @@
 """The paper's Privacy-Commons (4.1): 500 people, 10 training and 5 test images, 10,000 distractors.
 
-Put the data set's images and lists (the authors' download) under `data/`, the surrogate and the
-targets, converted, under `nets/`:
+Unpack the authors' download in `data/`, so that its lists are there, and put the surrogate and the
+targets, converted, in `data/nets/` (opom_jax/tables/paper.py has every name):
 
     python run.py generate --config=configs/privacy_commons.py --workdir=runs/commons \\
-        --config.surrogate=nets/softmax
+        --config.surrogate=data/nets/surrogate_softmax
     python run.py evaluate --config=configs/privacy_commons.py --workdir=runs/commons \\
-        --config.targets=nets/arcface,nets/cosface
+        --config.targets=data/nets/target_arcface,data/nets/target_cosface
 
 10,000 tests a target. Not run here: neither the images nor the networks are public downloads that
 a program can fetch. Expect the ConvexHull rows of the paper's Table 2.
 """
 
 from opom_jax.cli.config import get_config as defaults
+from opom_jax.tables import paper
 
 
 def get_config():
-    """The published lists, relative to data/privacy_commons."""
+    """The published lists, below data/."""
     config = defaults()
-    config.data.root = "data/privacy_commons"
-    config.data.train_list = "data/privacy_commons/privacy_train_v3_10.lst"
-    config.data.train_per_person = 10
-    config.data.test_list = "data/privacy_commons/privacy_test_v3_5.lst"
-    config.data.test_per_person = 5
-    config.data.distractors = "data/privacy_commons/common_distractor.lst"
+    config.data.update(paper.lists("data", "commons"))
+    config.data.update(paper.distractors("data", "commons"))
     return config

@@ -68,6 +68,7 @@ def get_config() -> Config:
             test_per_person=0,  # 0: consecutive lines of one folder are one person
             list_format="path",  # or "megaface": the path is the second column
             distractors="",  # a folder or a list
+            distractors_format="",  # of that list, if another than list_format
             limit=0,  # people; 0: all
             image_size=112,
             resize=False,  # other sizes: resized, or else refused
@@ -160,7 +161,8 @@ def settings(config: Config) -> Settings:
         "precision": PRECISIONS,
         "rounding": ("truncate", "round"),
         "gallery": ("clean", "protected"),
-        "data.list_format": ("path", "megaface"),
+        "data.list_format": people.LIST_FORMATS,
+        "data.distractors_format": ("", *people.LIST_FORMATS),
     }
     for key, allowed in checks.items():
         require(key, _get(config, key), _get(config, key) in allowed, f"one of {allowed}")

@@ -54,7 +54,8 @@ def run(flags: absl_flags.FlagValues) -> None:
     probes = [path for person in people for path in person.probes]
     if not data.distractors:
         raise InputError("config.data.distractors is missing; name a folder or a list of images.")
-    distractors = flat_images(data.distractors, data.root, data.list_format)
+    list_format = data.distractors_format or data.list_format
+    distractors = flat_images(data.distractors, data.root, list_format)
     digests = {
         "probes": images.inspect(
             probes, data.image_size, data.resize, progress=_progress("probes")

@@ -186,6 +186,7 @@ VALUES = {
     "gallery": ["masked", ""],
     "surrogate": [""],
     "data.list_format": ["csv"],
+    "data.distractors_format": ["csv"],
     "data.image_size": ["0", "-1", "100000"],
     "data.train_per_person": ["0", "-1"],
     "data.limit": ["-1"],

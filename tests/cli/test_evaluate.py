@@ -227,6 +227,19 @@ def test_clean_features_are_computed_once(world, opom, seen, elsewhere, cache):
     assert [len(batch) for batch in seen] == [5, 4, 5, 4] * 2  # clean and masked
 
 
+def test_a_list_of_distractors_may_have_a_format_of_its_own(world, opom, elsewhere):
+    assert opom(*world.evaluate(elsewhere)).code == 0
+    first = outputs(elsewhere)
+    names = sorted(path.name for path in world.distractors.iterdir())
+    lines = [f"{k} {name}\n" for k, name in enumerate(names)]
+    (elsewhere.parent / "others.lst").write_text("".join(lines))
+    named = [f"--config.data.{key}" for key in ("distractors", "distractors_format", "root")]
+    values = elsewhere.parent / "others.lst", "megaface", world.distractors
+    flags = [f"{key}={value}" for key, value in zip(named, values, strict=True)]
+    assert opom(*world.evaluate(elsewhere), *flags).code == 0
+    assert outputs(elsewhere) == first
+
+
 def test_a_damaged_cache_is_mended(world, opom, elsewhere, cache):
     assert opom(*world.evaluate(elsewhere)).code == 0
     first, kept = outputs(elsewhere), outputs(cache)
