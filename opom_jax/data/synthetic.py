@@ -2,7 +2,7 @@
 
 A person is a point in the table `IDENTITY`, a photo a point in the table `PHOTO`; `portrait`
 renders them, Pillow stores them as a JPEG and reads them back, as real crops were. Photo n of
-person k is the same whatever else is asked for.
+person k is the same whatever else is asked for. A film moves smoothly between some such photos.
 """
 
 import io
@@ -139,6 +139,14 @@ _NORMAL = {  # name -> (deviation, limit) of a normal draw, clipped
     "shift_x": (1.0, 2.2),
     "shift_y": (1.0, 2.2),
 }
+# What moves in a film: pose, expression, light. The rest stays as in its first photo.
+MOVING = (
+    *("yaw", "pitch", "roll", "zoom", "shift_x", "shift_y"),
+    *("smile", "mouth_open", "lids", "brows", "gaze_x", "gaze_y"),
+    *("light_x", "light_y", "directed", "exposure", "warm"),
+)
+PACE = 12  # frames from one photo that a film passes to the next, about half a second
+FIRST_FILMED = 1_000_000  # number of the first photo that a film passes, and of its first frame
 
 
 def identity(person: int, seed: int = 0) -> dict[str, np.ndarray]:
@@ -202,6 +210,58 @@ def appearance(person: int, photo: int, seed: int = 0, glasses: float = 0.0) -> 
     return _arrays(p)
 
 
+def movement(person: int, frames: int, seed: int = 0) -> list[dict[str, np.ndarray]]:
+    """The parameters of consecutive frames of a film of one person.
+
+    The film passes photos FIRST_FILMED, FIRST_FILMED + 1, ... of the person, one every `PACE`
+    frames, along cubics that rest at each; only `MOVING` moves.
+
+    Args:
+      person: number from 0.
+      frames: F, 1 or more; the first ones do not depend on how many follow.
+      seed: of the world of people.
+
+    Returns:
+      F dicts like those of `appearance`.
+    """
+    glasses = float(identity(person, seed)["wears_glasses"])
+    passed = range(FIRST_FILMED, FIRST_FILMED + (frames - 1) // PACE + 2)
+    looks = [appearance(person, photo, seed, glasses) for photo in passed]
+    path = []
+    for frame in range(frames):
+        photo, t = frame // PACE, frame % PACE / PACE
+        share = np.float32(t * t * (3 - 2 * t))
+        a, b = looks[photo], looks[photo + 1]
+        path.append(looks[0] | {name: a[name] + share * (b[name] - a[name]) for name in MOVING})
+    return path
+
+
+def film(
+    people: Sequence[int],
+    frames: int,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> np.ndarray:
+    """Films of some people, one shot each, see `movement`.
+
+    Args:
+      people: numbers from 0, without limit.
+      frames: F, of each.
+      seed: as in `photos`, of the same people.
+      progress: called with the frames done and their total.
+
+    Returns:
+      u8[P,F,112,112,3] RGB, aligned, grain and storage of each frame its own.
+    """
+    paths = {person: movement(person, frames, seed) for person in set(people)}
+    wanted = [(person, FIRST_FILMED + n) for person in people for n in range(frames)]
+
+    def look(person: int, number: int) -> dict:
+        return paths[person][number - FIRST_FILMED]
+
+    return _taken(wanted, look, seed, progress).reshape(len(people), frames, SIZE, SIZE, 3)
+
+
 def photos(
     people: Sequence[int],
     per_person: int,
@@ -222,12 +282,27 @@ def photos(
       u8[P,N,112,112,3] RGB, aligned; the same for the same (seed, person, photo).
     """
     wanted = [(person, first + n) for person in people for n in range(per_person)]
-    who = {person: identity(person, seed) for person in set(people)}
+    glasses = {person: float(identity(person, seed)["wears_glasses"]) for person in set(people)}
+
+    def look(person: int, photo: int) -> dict:
+        return appearance(person, photo, seed, glasses[person])
+
+    return _taken(wanted, look, seed, progress).reshape(len(people), per_person, SIZE, SIZE, 3)
+
+
+def _taken(
+    wanted: Sequence[tuple[int, int]],
+    look: Callable[[int, int], dict],
+    seed: int,
+    progress: Callable[[int, int], None] | None,
+) -> np.ndarray:
+    """Pictures u8[B,112,112,3] of (person, number), whose appearance is look(person, number)."""
+    who = {person: identity(person, seed) for person in {person for person, _ in wanted}}
     found = np.empty((len(wanted), SIZE, SIZE, 3), np.uint8)
 
     def draw(start: int) -> int:
         part = wanted[start : start + CHUNK]
-        found[start : start + CHUNK] = _drawn(part, who, seed)
+        found[start : start + CHUNK] = _drawn(part, who, look, seed)
         return len(part)
 
     done = 0
@@ -236,13 +311,18 @@ def photos(
             done += more
             if progress:
                 progress(done, len(wanted))
-    return found.reshape(len(people), per_person, SIZE, SIZE, 3)
+    return found
 
 
-def _drawn(part: Sequence[tuple[int, int]], who: dict[int, dict], seed: int) -> list[np.ndarray]:
-    """At most CHUNK photos (person, photo), rendered together and stored one by one."""
+def _drawn(
+    part: Sequence[tuple[int, int]],
+    who: dict[int, dict],
+    look: Callable[[int, int], dict],
+    seed: int,
+) -> list[np.ndarray]:
+    """At most CHUNK pictures, rendered together and stored one by one."""
     padded = [*part, *[part[-1]] * (CHUNK - len(part))]
-    looks = [appearance(k, n, seed, float(who[k]["wears_glasses"])) for k, n in padded]
+    looks = [look(k, n) for k, n in padded]
     seeds = np.array([_noise_seed(seed, k, n) for k, n in padded], np.uint32)
     rendered = np.asarray(_render()(_stack([who[k] for k, _ in padded]), _stack(looks), seeds))
     return [

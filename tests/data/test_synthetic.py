@@ -70,3 +70,25 @@ def test_progress_counts_photos():
     seen = []
     synthetic.photos([1], 2, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(2, 2)]
+
+
+def test_a_film_moves_smoothly_between_photos():
+    """In a frame a cubic moves an eighth of the way to the next photo, no more; nothing jumps."""
+    path = synthetic.movement(8, 3 * synthetic.PACE + 1)
+    passed = [synthetic.appearance(8, synthetic.FIRST_FILMED + k, 0, 0.0) for k in range(4)]
+    assert not synthetic.identity(8)["wears_glasses"] and path[0].keys() == passed[0].keys()
+    for name in path[0]:
+        values = np.array([frame[name] for frame in path])
+        ends = np.array([passed[k if name in synthetic.MOVING else 0][name] for k in range(4)])
+        np.testing.assert_allclose(values[:: synthetic.PACE], ends, atol=1e-6)
+        furthest = np.abs(np.diff(ends, axis=0)).max()
+        assert np.abs(np.diff(values, axis=0)).max() <= 0.125 * furthest + 1e-6
+
+
+def test_frames_of_a_film_resemble_their_neighbours():
+    frames = synthetic.film([8], synthetic.PACE + 1)
+    assert frames.shape == (1, synthetic.PACE + 1, SIZE, SIZE, 3) and frames.dtype == np.uint8
+    frames = frames[0].astype(int)
+    apart = [np.abs(frames[k] - frames[0]).mean() for k in (1, synthetic.PACE)]
+    assert 0 < apart[0] < apart[1] / 2
+    np.testing.assert_array_equal(synthetic.film([9, 8], 2)[1], frames[:2])
