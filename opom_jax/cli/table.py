@@ -1,4 +1,4 @@
-"""table --table=2|3|4|5|6 or --figure=2|4|6 [--on=zoo|real|paper] [--workdir=FOLDER]
+"""table --table=2|3|4|5|6 or --figure=2|4|6|8 [--on=zoo|real|paper] [--workdir=FOLDER]
 
 Makes one of the paper's tables or figures: the masks, the ranks, the table beside the published
 numbers, a CSV and a plot (WORKDIR/zoo/table2.md, .csv, .png). What is there already is not made
@@ -21,7 +21,8 @@ from opom_jax.cli.progress import Progress
 from opom_jax.data import people
 from opom_jax.errors import InputError
 from opom_jax.files import held
-from opom_jax.tables import paper, sheet, worlds
+from opom_jax.laboratory import SURROGATES
+from opom_jax.tables import films, paper, sheet, worlds
 from opom_jax.tables.options import Options
 from opom_jax.tables.study import Study
 
@@ -54,6 +55,12 @@ def define(flags: absl_flags.FlagValues, argv: list[str]) -> list[str]:
         "on", "zoo", ["zoo", "real", "paper"], "Whose faces and networks.", flag_values=flags
     )
     string("data", "", "Folder of the real or the authors' data.", flag_values=flags)
+    string(
+        "films",
+        "",
+        "Of Figure 8: a folder with a folder a film, in it prototype/, web/ and frames/.",
+        flag_values=flags,
+    )
     string("workdir", "opom-tables", "Folder for masks, ranks and tables.", flag_values=flags)
     integer("people", 0, "The first so many; 0 for all.", 0, 90_000, flag_values=flags)
     absl_flags.DEFINE_list("surrogates", [], "Their names; empty for all.", flag_values=flags)
@@ -74,16 +81,14 @@ def define(flags: absl_flags.FlagValues, argv: list[str]) -> list[str]:
 def run(flags: absl_flags.FlagValues) -> None:
     """Makes the table and prints it."""
     kind, number = _chosen(flags)
+    surrogates = _surrogates(flags)
     folder = workdir(flags) / flags.on
     use_precision("float32")
     with held(folder):
         world = _world(flags, kind, number, folder)
-        surrogates = tuple(flags.surrogates or world.surrogates)
-        for name in surrogates:
-            if name not in world.surrogates:
-                known = ", ".join(world.surrogates)
-                raise InputError(f"--surrogates={name!r} must be one of {known}.")
         options = Options(surrogates, flags.seeds, flags.iterations, flags.epochs, flags.steps)
+        if flags.films:
+            options = options._replace(films=lambda world: films.in_folder(flags.films))
         study = Study(world, folder, _say, flags.memory_gib)
         made = (tables.TABLES if kind == "table" else tables.FIGURES)[number](study, options)
         sheet.write(made, folder, f"{kind}{number}")
@@ -92,16 +97,25 @@ def run(flags: absl_flags.FlagValues) -> None:
 
 
 def _chosen(flags: absl_flags.FlagValues) -> tuple[str, int]:
-    given = [(kind, int(flags[kind].value)) for kind in ("table", "figure") if flags[kind].value]
-    if len(given) != 1:
+    given = {kind: flags[kind].value for kind in ("table", "figure")}
+    chosen = [(kind, int(number)) for kind, number in given.items() if number]
+    if len(chosen) != 1:
         raise InputError("Name one --table or one --figure; see --help.")
-    kind, number = given[0]
+    kind, number = chosen[0]
     if kind == "table" and number in (3, 5) and flags.on != "paper":
         raise InputError(
             f"Table {number} is Table {number - 1} on the authors' celebrities; give "
             f"--table={number - 1}, or --on=paper."
         )
     return kind, number
+
+
+def _surrogates(flags: absl_flags.FlagValues) -> tuple[str, ...]:
+    known = REAL_SURROGATES if flags.on == "real" else tuple(SURROGATES)
+    for name in flags.surrogates:
+        if name not in known:
+            raise InputError(f"--surrogates={name} must be some of {', '.join(known)}.")
+    return tuple(flags.surrogates) or known
 
 
 def _world(flags: absl_flags.FlagValues, kind: str, number: int, folder: Path) -> worlds.World:

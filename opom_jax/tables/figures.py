@@ -1,24 +1,16 @@
-"""Figures 2, 4 and 6: what masks generalise to, similarities, effect against time."""
-
-from collections.abc import Callable
-from time import perf_counter
+"""Figures 2, 4 and 8: what masks generalise to, similarities of pairs, films."""
 
 import numpy as np
 
-from opom_jax import laboratory
-from opom_jax.baselines import specific
 from opom_jax.evaluation.verification import RATES, area, roc, tar_at
-from opom_jax.laboratory import IMAGE_SPECIFIC, METHODS
-from opom_jax.masks.apply import apply_mask
+from opom_jax.laboratory import METHODS
+from opom_jax.masks.generate import Settings
 from opom_jax.tables.options import Options
-from opom_jax.tables.protection import NOISE, NONE, own, row
+from opom_jax.tables.protection import NOISE, NONE, own
 from opom_jax.tables.rates import protection
 from opom_jax.tables.sheet import Sheet, bars
 from opom_jax.tables.study import Masks, Study
-
-NEW = 100  # photos that are timed
-UNIVERSAL = ("GD-UAP", "GAP", "FI-UAP-all")  # the paper's groups of Fig. 6
-PERSON_SPECIFIC = ("FI-UAP", "OPOM-AffineHull", "OPOM-ConvexHull")
+from opom_jax.tables.video import possible, similarities
 
 
 def figure_2(study: Study, options: Options) -> Sheet:
@@ -94,54 +86,37 @@ def figure_4(study: Study, options: Options) -> Sheet:
     return Sheet(title, ["Source", "Method", *heads], lines, columns, values, [note], draw)
 
 
-def figure_6(study: Study, options: Options) -> Sheet:
-    """Mean Top-1 protection against the seconds until new photos are masked, for masks of the
-    first surrogate. Masks for everybody or a person are only added."""
-    surrogate, values = options.surrogates[0], []
-    new = study.world.photos.probes[:NEW]
-    adding = _seconds(lambda: apply_mask(new, laboratory.random_masks(1, new.shape[1])[0]))
-    kinds = {"universal": UNIVERSAL, "person-specific": PERSON_SPECIFIC}
-    for kind, names in kinds.items():
-        for name in names:
-            of = row(study, [Masks(surrogate, own(name, options))]).rates
-            values.append([kind, name, of.mean[0], of.error, adding])
-    network = study.world.surrogates[surrogate]
-    for name, attack in IMAGE_SPECIFIC.items():
-        of = row(study, [Masks(surrogate, attack)]).rates
-        seconds = _seconds(
-            lambda attack=attack: specific.image_masks([network], specific.METHODS[attack], new)
-        )
-        values.append(["image-specific", name, of.mean[0], of.error, seconds])
+def figure_8(study: Study, options: Options) -> Sheet:
+    """Films (4.3.3): how near frames come to the prototype of their person, by the photos that
+    the mask is made of; masks of the first surrogate."""
+    world, films = study.world, options.films(study.world)
+    surrogate, counts = options.surrogates[0], possible(films)
+    targets = {t: n for t, n in world.targets.items() if not study.is_white_box(surrogate, t)}
+    found = similarities(films, world.surrogates[surrogate], targets, Settings(), counts)
+    shown = (0, *counts)
+    values = [
+        [target, photos, cosines.mean(), cosines.std(), len(cosines)]
+        for target, of in found.items()
+        for photos, cosines in zip(shown, of, strict=True)
+    ]
+    lines = [
+        [target, *(f"{row.mean():.3f} ± {row.std():.3f}" for row in of)]
+        for target, of in found.items()
+    ]
 
     def draw(figure) -> None:
         axes = figure.subplots()
-        for k, kind in enumerate(dict.fromkeys(line[0] for line in values)):
-            chosen = [line for line in values if line[0] == kind]
-            heights, errors, times = ([line[i] for line in chosen] for i in (2, 3, 4))
-            axes.errorbar(times, heights, errors, fmt="o", label=kind, color=f"C{k}")
-            for line in chosen:
-                axes.annotate(line[1], (line[4], line[2]), fontsize=8)
-        axes.set_xscale("log")
-        axes.set_xlabel(f"seconds until {len(new)} new photos are masked")
-        axes.set_ylabel("mean Top-1 protection, %")
-        axes.legend()
+        for target, of in found.items():
+            axes.errorbar(shown, of.mean(1), of.std(1), marker="o", capsize=2, label=target)
+        axes.set_xlabel("photos that the mask is made of (0: no mask)")
+        axes.set_ylabel("cosine similarity of frames with the prototype")
+        axes.legend(fontsize=8)
 
-    lines = [[k, n, f"{m:.1f} ± {e:.1f}", f"{s:.3g}"] for k, n, m, e, s in values]
-    notes = [
-        f"Surrogate {surrogate}; {laboratory.device()}; median of three, compiled before. LowKey: "
-        "1 - SSIM stands in for LPIPS, which needs a network trained on ImageNet."
-    ]
-    head = ["Kind", "Method", "mean Top-1, %", f"s for {len(new)} new photos"]
-    columns = ["kind", "method", "mean_top1", "error", "seconds"]
-    return Sheet(f"Figure 6, {study.world.name}", head, lines, columns, values, notes, draw)
-
-
-def _seconds(program: Callable[[], object], rounds: int = 3) -> float:
-    """Median wall time after a first call that compiles."""
-    program()
-    taken = []
-    for _ in range(rounds):
-        start = perf_counter()
-        program()
-        taken.append(perf_counter() - start)
-    return float(np.median(taken))
+    frames = sum(len(film.frames) for film in films)
+    note = (
+        f"{len(films)} films, {frames} frames, surrogate {surrogate}, OPOM-ConvexHull; ± is the "
+        "standard deviation over frames."
+    )
+    columns = ["target", "photos", "similarity", "deviation", "frames"]
+    head = ["Target", *(f"{k} photos" for k in shown)]
+    return Sheet(f"Figure 8, {world.name}", head, lines, columns, values, [note], draw)

@@ -9,8 +9,10 @@ import numpy as np
 from opom_jax import laboratory
 from opom_jax.data import images, people, synthetic
 from opom_jax.errors import InputError
+from opom_jax.tables.worlds import World
 
 Progress = Callable[[int, int], None]
+SHOT = 10  # people of the zoo of whom there are films
 
 
 class Film(NamedTuple):
@@ -99,3 +101,36 @@ def from_photos(name: str, photos: np.ndarray, web: int = 7, prototype: int = 5)
             f"({prototype} for the prototype, {web} for masks); add photos or leave the person out."
         )
     return Film(name, *np.split(photos, [prototype, prototype + web]))
+
+
+def of_world(world: World) -> list[Film]:
+    """A film of each person of a world: synthetic ones of the first people of the zoo (`SHOT`), of
+    others their photos (`from_photos`).
+
+    Raises:
+      InputError: as `from_photos`.
+    """
+    photos = world.photos
+    if world.name == "zoo":
+        return synthetic_films(min(SHOT, len(photos.train)))
+    probes = np.split(photos.probes, np.cumsum(photos.counts)[:-1])
+    everybody = zip(photos.train, probes, strict=True)
+    return [from_photos(f"person {k}", np.concatenate(own)) for k, own in enumerate(everybody)]
+
+
+def in_folder(folder: people.StrPath, size: int = 112) -> list[Film]:
+    """Films FOLDER/NAME, each with the folders prototype, web and frames.
+
+    Raises:
+      InputError: no films, or as `from_folders`.
+    """
+    names = sorted(path for path in Path(folder).glob("*") if path.is_dir())
+    if not names:
+        raise InputError(
+            f"{str(folder)!r} has no films; give each a folder with prototype/, web/ and frames/."
+        )
+    films = []
+    for path in names:
+        film = from_folders(path / "prototype", path / "web", path / "frames", size)
+        films.append(film._replace(name=path.name))
+    return films

@@ -1,6 +1,10 @@
 """What a table may be told besides the study."""
 
+from collections.abc import Callable
 from typing import NamedTuple
+
+from opom_jax.tables.films import Film, of_world
+from opom_jax.tables.worlds import World
 
 
 class Options(NamedTuple):
@@ -13,6 +17,7 @@ class Options(NamedTuple):
       epochs: of GAP.
       steps: of masks with momentum and DFANet.
       counts: masks a person in Table 6.
+      films: of Figure 8.
     """
 
     surrogates: tuple[str, ...]
@@ -21,3 +26,4 @@ class Options(NamedTuple):
     epochs: int = 10
     steps: int = 100
     counts: tuple[int, ...] = (1, 5, 10)
+    films: Callable[[World], list[Film]] = of_world
