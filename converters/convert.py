@@ -148,9 +148,8 @@ def _scales_itself(graph: Graph) -> bool:
 
 
 def _check_finite(weights: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    broken = sorted(path for path, array in arrays.items() if not np.isfinite(array).all())
-    if broken:
-        raise InputError(f"{weights} has values that are not finite in {broken[0]}; mend the file.")
+    if broken := recognizer.not_finite(arrays):
+        raise InputError(f"{weights} has values that are not finite in {broken}; mend the file.")
 
 
 def _source(weights: Path) -> dict[str, str]:

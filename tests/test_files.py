@@ -5,7 +5,7 @@ import pytest
 
 from opom_jax import files
 from opom_jax.errors import InputError
-from opom_jax.evaluation.features import cached
+from opom_jax.evaluation.features import cached, check_features
 
 
 @pytest.mark.parametrize("name", ["file/table.csv", "absent/table.csv", "x" * 300])
@@ -45,3 +45,18 @@ def test_features_are_computed_once_and_again_when_damaged(tmp_path):
     assert len(calls) == 2
     cached(tmp_path, {"k": 2}, (3, 4), compute)
     assert len(calls) == 3
+
+
+@pytest.mark.parametrize(
+    "probes, more, wrong",
+    [
+        ([[1, 0], [np.nan, 0]], [[1, 0]], "not finite"),
+        ([[1, 0], [0, 1]], [[1, 0], [np.inf, 0]], "not finite"),
+        ([[1, 0], [0, 1]], [[0, 0]], "zero"),
+        ([[0.6, 0.8], [0.6, 0.8]], [[1, 0]], "the same for all photos"),
+    ],
+)
+def test_features_of_a_broken_network(probes, more, wrong):
+    with pytest.raises(InputError, match=f"'net' are {wrong}; convert or train"):
+        check_features("net", np.float32(probes), np.float32(more))
+    check_features("net", np.eye(2, dtype=np.float32), np.float32([[1, 0]]))

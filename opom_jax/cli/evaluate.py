@@ -22,7 +22,7 @@ from opom_jax.data import images
 from opom_jax.data.people import Person, flat_images
 from opom_jax.errors import InputError
 from opom_jax.evaluation import report
-from opom_jax.evaluation.features import BATCH, cached, extractor
+from opom_jax.evaluation.features import BATCH, cached, check_features, extractor
 from opom_jax.evaluation.identification import TOP, Ranks, ranks
 from opom_jax.files import cache_folder, read_config
 from opom_jax.masks.apply import apply_mask
@@ -83,6 +83,7 @@ def run(flags: absl_flags.FlagValues) -> None:
 
         clean, others = features("probes", probes), features("distractors", distractors)
         masked = extract(_masked(people, workdir, data, config.rounding))
+        check_features(network.name, clean, others, masked)
         rows = {"none": (clean, clean), "masked": (masked, clean)}
         if config.gallery == "protected":
             rows["protected"] = (masked, masked)

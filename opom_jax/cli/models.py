@@ -25,7 +25,7 @@ from opom_jax.cli.config import use_precision
 from opom_jax.cli.progress import Progress
 from opom_jax.data import images, people, synthetic
 from opom_jax.errors import InputError
-from opom_jax.evaluation.features import BATCH, extractor
+from opom_jax.evaluation.features import BATCH, check_features, extractor
 from opom_jax.evaluation.separation import FAR, Separation, Spread, disguised, separation
 from opom_jax.files import cache_folder, held, private_folder
 from opom_jax.networks import recognizer
@@ -125,7 +125,9 @@ def _check(flags: absl_flags.FlagValues) -> None:
     else:
         photos = synthetic.photos(UNSEEN, 5, progress=Progress("drawing people", "photos"))
         photos, labels = photos.reshape(-1, *photos.shape[2:]), np.repeat(np.arange(len(photos)), 5)
-    found = separation(_features(network, photos, Progress("checking", "photos")), labels)
+    features = _features(network, photos, Progress("checking", "photos"))
+    check_features(network.name, features)
+    found = separation(features, labels)
     print(_report(network, found))
     if not flags.faces:
         print("These people are synthetic; networks of real faces are not made for them: --faces.")

@@ -240,8 +240,8 @@ def load(folder: os.PathLike | str, precision: str = "float32") -> Recognizer:
       precision: as in `recognizer`.
 
     Raises:
-      InputError: no card, a card of an unknown network or other shapes, damaged weights, a name
-        that is not in the zoo or was not fetched.
+      InputError: no card, a card of an unknown network or other shapes, damaged weights, values
+        that are not finite, a name that is not in the zoo or was not fetched.
     """
     folder = resolved(folder)
     card = read_card(folder)
@@ -271,7 +271,16 @@ def load(folder: os.PathLike | str, precision: str = "float32") -> Recognizer:
     network = recognizer(kind, arrays, name=name, precision=precision)
     if network.digest != card["weights_sha256"]:
         raise InputError(f"{weights} does not hold what its card says; convert again.")
+    if broken := not_finite(arrays):
+        raise InputError(
+            f"{folder} has values that are not finite in {broken}; convert or train it again."
+        )
     return network
+
+
+def not_finite(arrays: Mapping[str, np.ndarray]) -> str | None:
+    """The first path, sorted, whose array holds NaN or an infinity; None if there is none."""
+    return next((path for path in sorted(arrays) if not np.isfinite(arrays[path]).all()), None)
 
 
 def read_card(folder: Path) -> dict:

@@ -29,6 +29,7 @@ from converters.listing import rows, scaling
 from opom_jax.networks import recognizer
 from opom_jax.networks.recognizer import abstract_params
 from opom_jax.networks.registry import NETWORKS
+from tests.cli.conftest import save_broken
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZE, NUMBERS = 8, 5
@@ -515,6 +516,14 @@ def test_a_network_that_recognises_nobody(opom, world):
     assert "not the figures of a network that recognises faces" in answer.out
     assert "of these photos" in answer.out.splitlines()[-1]  # what other preprocessings give
     assert "synthetic" not in answer.out
+
+
+def test_a_network_that_sees_nothing(opom, world, tmp_path):
+    broken = save_broken(tmp_path / "broken", 1)
+    answer = opom("models", "check", broken, f"--faces={world.people}")
+    assert (answer.code, answer.out) == (2, "")
+    (line,) = answer.errors
+    assert "'broken' are the same for all photos" in line
 
 
 def test_faces_that_cannot_be_used(opom, world, tmp_path):

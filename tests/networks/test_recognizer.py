@@ -321,6 +321,16 @@ def test_other_weights_than_the_card_says(folder):
         load(folder)
 
 
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_weights_that_are_not_finite(tmp_path, arrays, value):
+    broken = {path: array.copy() for path, array in arrays.items()}
+    for path in ("stem/bn/var", "head/kernel"):
+        broken[path].flat[-1] = value
+    save(tmp_path / "net", SMALL, broken, {})
+    with pytest.raises(InputError, match=r"net has values that .* finite in head/kernel; convert"):
+        load(tmp_path / "net")
+
+
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove", "empty"])
 def test_damaged_weights(folder, damage):
     largest = max((p for p in (folder / "params").rglob("*") if p.is_file()), key=size)
