@@ -140,7 +140,8 @@ def journal(path: Path, good: Callable[[dict], bool]) -> list[dict]:
     with open(path, "rb") as file:
         for line in file:
             try:
-                entry = json.loads(line) if line.endswith(b"\n") else None
+                whole = line.endswith(b"\n")
+                entry = json.loads(line, parse_constant=_no_json) if whole else None
             except ValueError:
                 entry = None
             if not isinstance(entry, dict) or not good(entry):
@@ -152,9 +153,15 @@ def journal(path: Path, good: Callable[[dict], bool]) -> list[dict]:
     return lines
 
 
+def _no_json(constant: str) -> None:
+    """For NaN and infinities, which Python writes and reads but JSON does not have."""
+    raise ValueError(f"{constant} is no JSON")
+
+
 def append(path: Path, lines: Iterable[dict]) -> None:
-    """Adds lines to a journal; InputError if there is no room for them."""
-    text = "".join(json.dumps(line) + "\n" for line in lines)
+    """Adds lines to a journal; InputError if there is no room for them, ValueError if a number is
+    not finite."""
+    text = "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines)
     try:
         with open(path, "a", encoding="utf-8") as file:
             file.write(text)
