@@ -105,11 +105,11 @@ def _whole(path: Path, epsilon: float) -> bool:
         return False
 
 
-def read_mask(path: Path, size: int) -> np.ndarray:
+def read_mask(path: Path, size: int, epsilon: float = math.inf) -> np.ndarray:
     """One mask as f32[H,W,3] from a file f32[3,H,W], never unpickled.
 
     Raises:
-      InputError: missing, damaged, of another shape or not finite.
+      InputError: missing, damaged, of another shape, not finite or beyond epsilon.
     """
     try:
         mask = np.lib.format.open_memmap(path, mode="r")  # trusts no header, unpickles nothing
@@ -124,4 +124,9 @@ def read_mask(path: Path, size: int) -> np.ndarray:
         )
     if not np.isfinite(mask).all():
         raise InputError(f"{path} holds values that are not finite; make it again.")
+    if (most := np.abs(mask).max()) > epsilon + SLACK:
+        raise InputError(
+            f"{path} changes pixels by up to {most:.6g}, more than the epsilon={epsilon:g} of its "
+            "config.json; make it again with generate."
+        )
     return np.array(mask.transpose(1, 2, 0), np.float32)

@@ -622,6 +622,16 @@ def test_mask(own, opom, damage, named):
     assert files(own.root / "run") == before
 
 
+def test_mask_beyond_its_epsilon(own, opom):
+    (own.root / "run" / "config.json").write_text('{"settings": {"epsilon": 8.0}}')
+    path = own.root / "run" / "masks" / "mask_id1.npy"
+    np.save(path, np.full(RIGHT, -8.01, np.float32))
+    check_refused(opom(*own.evaluate(own.root / "run")), path, "8.01", "epsilon=8 of")
+    np.save(path, np.full(RIGHT, -8.0005, np.float32))  # rounding: the next one is looked at
+    path.with_name("mask_id2.npy").unlink()
+    check_refused(opom(*own.evaluate(own.root / "run")), "mask_id2.npy is missing")
+
+
 def write_text(name: str, text: str):
     return lambda own: (own.root / "run" / name).write_text(text)
 
