@@ -6,9 +6,11 @@ the user's cache folder.
 """
 
 import fcntl
+import glob
 import hashlib
 import json
 import os
+import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -54,6 +56,35 @@ def writing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             partial.unlink()
+
+
+@contextmanager
+def making(folder: Path) -> Iterator[Path]:
+    """Gives a temporary folder that becomes `folder` if the block succeeds, and vanishes if not;
+    those that killed processes left are removed first. OSError passes."""
+    for left in folder.parent.glob(f".{glob.escape(folder.name)}.*.partial"):
+        if not _works(left.suffixes[-2].removeprefix(".")):
+            shutil.rmtree(left)
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        os.rename(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _works(process: str) -> bool:
+    """Whether another process of this number lives; True for what is no number."""
+    if process == str(os.getpid()):
+        return False  # an earlier process of this number left it
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except (PermissionError, ValueError):
+        return True
+    return True
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """Files whole or not at all, and features that are kept."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -25,6 +27,19 @@ def test_an_error_leaves_the_old_file(tmp_path):
         partial.write_text("new")
         raise KeyError
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_what_killed_processes_left_is_removed(tmp_path):
+    """Also that of one with the number of this process, and nothing else."""
+    gone = [f".net.{number}.partial" for number in (os.getpid(), 10**7, 10**30)]
+    kept = [".net.1.partial", ".net.x.partial", f".other.{10**7}.partial", f"net.{10**7}.partial"]
+    for name in gone + kept:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").touch()
+    with files.making(tmp_path / "net") as partial:
+        (partial / "card").touch()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, "net"])
+    assert [path.name for path in (tmp_path / "net").iterdir()] == ["card"]
 
 
 def test_features_are_computed_once_and_again_when_damaged(tmp_path):

@@ -11,7 +11,6 @@ folder per person, or synthetic people if none is named, and whether its preproc
 import dataclasses
 import difflib
 import itertools
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -103,8 +102,6 @@ def _public(name: str) -> Public:
 
 
 def _make(name: str, public: Public, shelf: Path, downloads: Path) -> None:
-    for left in shelf.glob(f".{name}.*.partial"):  # of a process that was killed
-        shutil.rmtree(left)
     paths = [downloads / Path(file.path).name for file in public.files]
     for file, path in zip(public.files, paths, strict=True):
         progress = Progress(f"fetching {path.name}", "bytes")

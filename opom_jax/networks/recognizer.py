@@ -11,7 +11,6 @@ import functools
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -213,22 +212,18 @@ def save(
     }
     if isinstance(network, Spec):
         card["graph"] = network.build.graph.to_json()  # pyright: ignore
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
-        partial.mkdir(parents=True)
-        if half:
-            half_size.write(partial / half_size.FILE, arrays)
-        else:
-            checkpointer = ocp.StandardCheckpointer()
-            checkpointer.save((partial / "params").absolute(), dict(arrays))
-            checkpointer.wait_until_finished()
-        card["params_sha256"] = files.content_sha256(_weights(partial))
-        (partial / "card.json").write_text(json.dumps(card, indent=1) + "\n")
-        os.rename(partial, folder)
+        with files.making(folder) as partial:
+            if half:
+                half_size.write(partial / half_size.FILE, arrays)
+            else:
+                checkpointer = ocp.StandardCheckpointer()
+                checkpointer.save((partial / "params").absolute(), dict(arrays))
+                checkpointer.wait_until_finished()
+            card["params_sha256"] = files.content_sha256(_weights(partial))
+            (partial / "card.json").write_text(json.dumps(card, indent=1) + "\n")
     except Exception as error:  # a full disk is a ValueError of tensorstore
         raise InputError(f"{folder} cannot be written ({first_line(error)}); mend that.") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def load(folder: os.PathLike | str, precision: str = "float32") -> Recognizer:

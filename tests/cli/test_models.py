@@ -407,7 +407,7 @@ def test_killed_in_the_middle(opom, cache, server, content):
 
 
 def test_what_a_killed_conversion_left(opom, cache):
-    left = cache / "models" / ".tiny.123.partial"
+    left = cache / "models" / f".tiny.{10**7}.partial"  # a number that no process has
     private(left)
     (left / "card.json").write_text("{}")
     assert recognizer.on_shelf(cache / "models") == []

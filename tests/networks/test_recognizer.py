@@ -251,6 +251,12 @@ def test_an_existing_folder_is_kept(saved, arrays):
     assert (saved / "card.json").read_bytes() == before
 
 
+def test_what_an_earlier_process_of_this_number_left(tmp_path, arrays):
+    (tmp_path / f".net.{os.getpid()}.partial" / "params").mkdir(parents=True)
+    save(tmp_path / "net", SMALL, arrays, {})
+    assert [path.name for path in tmp_path.iterdir()] == ["net"]
+
+
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_an_interrupted_save_leaves_nothing(monkeypatch, tmp_path, arrays, error):
     def fail(*_):
