@@ -5,6 +5,7 @@ experiment needs; the command line overrides single keys with `--config.key=valu
 refused.
 """
 
+import ast
 import inspect
 import math
 import re
@@ -119,6 +120,11 @@ def define(
         raise InputError(f"{str(error).splitlines()[0]}; see --help.") from error
     except (Exception, SystemExit) as error:  # a config file is a program and may raise anything
         raise _unloadable(given, f"{type(error).__name__}: {error}") from error
+    _check_kinds(given, found, known)
+    return rest
+
+
+def _check_kinds(given: str, found: dict[str, Any], known: dict[str, Any]) -> None:
     for key in sorted(found.keys() - known.keys()):
         raise _unknown(key, known)
     for key, default in known.items():
@@ -127,15 +133,28 @@ def define(
             raise InputError(
                 f"{given}: config.{key}={found.get(key)!r} must be a {type(default).__name__}."
             )
-    return rest
+    if not all(isinstance(target, str) for target in found.get("targets", ())):
+        raise InputError(
+            f"config.targets={found['targets']!r} must be names of folders; write "
+            "--config.targets=NETWORK,NETWORK."
+        )
 
 
 def _quoted(argument: str) -> str:
     """--config.targets=a,b as the literal that absl's tuples want."""
     flag, _, value = argument.partition("=")
-    if flag.lstrip("-") != "config.targets" or value.startswith(("(", "[", "'", '"')):
+    if flag.lstrip("-") != "config.targets":
         return argument
-    return f"{flag}={tuple(filter(None, value.split(',')))!r}"
+    if not value.startswith(("(", "[", "'", '"')):
+        return f"{flag}={tuple(filter(None, value.split(',')))!r}"
+    try:
+        ast.literal_eval(value)
+    except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
+        raise InputError(
+            f"{argument}: brackets or quotes are not closed, or a name in brackets has no quotes; "
+            f"write {flag}=NETWORK,NETWORK."
+        ) from error
+    return argument
 
 
 def _unknown(key: str, known: dict[str, Any]) -> InputError:

@@ -622,6 +622,21 @@ def test_mask(own, opom, damage, named):
     assert files(own.root / "run") == before
 
 
+TARGETS = {
+    "(1,2)": "config.targets=(1, 2) must be names of folders",
+    "(('zoo:target_senet',),)": "must be names of folders",
+    "('zoo:target_senet'": "brackets or quotes are not closed",
+    "(zoo:target_senet,zoo:target_sface)": "a name in brackets has no quotes",
+    "'zoo:target_senet": "brackets or quotes are not closed",
+}
+
+
+@pytest.mark.parametrize("value, named", TARGETS.items(), ids=TARGETS)
+def test_targets_that_are_no_names(own, opom, value, named):
+    answer = opom("evaluate", f"--workdir={own.root / 'run'}", f"--config.targets={value}")
+    check_refused(answer, named, "write --config.targets=NETWORK,NETWORK")
+
+
 def test_mask_beyond_its_epsilon(own, opom):
     (own.root / "run" / "config.json").write_text('{"settings": {"epsilon": 8.0}}')
     path = own.root / "run" / "masks" / "mask_id1.npy"
