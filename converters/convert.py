@@ -19,6 +19,7 @@ from opom_jax.networks.graph import Graph, paths
 from opom_jax.networks.registry import NETWORKS, Spec
 
 WRAPPERS = ("module.",)  # torch's DataParallel
+SIDE = 112  # pixels of an image, where neither file nor user says
 
 
 def convert(
@@ -73,7 +74,7 @@ def convert_graph(
     out: os.PathLike | str,
     *,
     symbol: os.PathLike | str | None = None,
-    size: int = 112,
+    size: int | None = None,
     output: str | None = None,
     scaling: str | None = None,
     channels: str = "RGB",
@@ -84,7 +85,7 @@ def convert_graph(
       weights: an ONNX file, or the parameters of MXNet.
       out: folder to make; must not exist.
       symbol: MXNet's symbol file.
-      size: side of the image, where the file leaves it open.
+      size: side of the image, where the file leaves it open; `SIDE` if not given.
       output: name of the embedding, where it is not the first output.
       scaling: a name of `SCALINGS`; needed unless the graph begins with a scaling of its own.
       channels: "RGB" or "BGR", the order that the network was trained with.
@@ -93,7 +94,8 @@ def convert_graph(
       The folder.
 
     Raises:
-      InputError: as `convert`, and an operator that is not known, with its node.
+      InputError: as `convert`, and an operator that is not known, with its node, or another size
+        than the file states.
     """
     weights, out = Path(weights), Path(out)
     if out.exists():
@@ -112,14 +114,18 @@ def translate_graph(
     channels: str = "RGB",
     *,
     symbol: os.PathLike | str | None = None,
-    size: int = 112,
+    size: int | None = None,
     output: str | None = None,
 ) -> tuple[Spec, dict[str, np.ndarray]]:
     """The network of a file and its {path: array}; see `convert_graph`."""
+    side = size or SIDE
     if symbol is not None:
-        graph, arrays = mxnet.read(symbol, weights, (size, size), output)
+        graph, arrays = mxnet.read(symbol, weights, (side, side), output)
     else:
-        graph, arrays = onnx_file.read(weights, (size, size), output)
+        graph, arrays = onnx_file.read(weights, (side, side), output)
+    if size is not None and graph.size != (size, size):
+        height, width = graph.size
+        raise InputError(f"{weights} takes images of {height} x {width}; leave --size={size} out.")
     if scaling is None and not _scales_itself(graph):
         raise InputError(
             f"{weights} does not say which pixel values it wants; give --scaling, one of "

@@ -10,6 +10,7 @@ import importlib
 import os
 import sys
 import warnings
+from collections.abc import Iterable
 
 from absl import flags as absl_flags
 
@@ -103,6 +104,13 @@ def _parse(module, argv: list[str]) -> absl_flags.FlagValues | None:
     if rest:
         raise InputError(f"Unexpected argument {rest[0]!r}; flags look like --name=value.")
     return values
+
+
+def refuse(flags: absl_flags.FlagValues, names: Iterable[str], what: str) -> None:
+    """Raises InputError for the first of these flags that was given, as it means nothing there."""
+    for name in names:
+        if flags[name].present:
+            raise InputError(f"--{name} means nothing for {what}; leave it out.")
 
 
 def _usage() -> str:

@@ -20,6 +20,7 @@ from converters.catalogue import PUBLIC, Public
 from converters.convert import SCALINGS, convert, convert_graph, pixels
 from converters.fetch import download
 from converters.listing import FORMATS, rows, scaling
+from opom_jax.cli import refuse
 from opom_jax.cli.config import use_precision
 from opom_jax.cli.progress import Progress
 from opom_jax.data import images, people, synthetic
@@ -54,9 +55,10 @@ def define(flags: absl_flags.FlagValues, argv: list[str]) -> list[str]:
         "alternatives", False, "Try other channels and scalings in any case.", flag_values=flags
     )
     words = flags(argv)[1:]
-    for flag, word in zip(("action", "name"), words, strict=False):
+    takes = ("action",) if words[:1] == ["list"] else ("action", "name")
+    for flag, word in zip(takes, words, strict=False):
         flags[flag].parse(word)
-    return words[2:]
+    return words[len(takes) :]
 
 
 def run(flags: absl_flags.FlagValues) -> None:
@@ -65,6 +67,8 @@ def run(flags: absl_flags.FlagValues) -> None:
         raise InputError(f"What to do is missing; choose from {', '.join(ACTIONS)}.")
     if flags.action != "list" and not flags.name:
         raise InputError(f"models {flags.action} needs a network; see `models list`.")
+    others = {flag for own in FLAGS.values() for flag in own} - {*FLAGS[flags.action]}
+    refuse(flags, sorted(others), f"models {flags.action}")
     ACTIONS[flags.action](flags)
 
 
@@ -199,3 +203,8 @@ def _best(network: Recognizer, photos: np.ndarray, labels: np.ndarray) -> str:
 
 
 ACTIONS = {"list": _list, "fetch": _fetch, "check": _check}
+FLAGS = {
+    "list": ("format",),
+    "fetch": ("name",),
+    "check": ("name", "faces", "people", "photos", "size", "resize", "alternatives"),
+}

@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import helper
 from PIL import Image
 
 from opom_jax.cli import evaluate
@@ -73,6 +75,8 @@ def test_no_verb_lists_the_verbs(opom):
         assert f"\n  {verb} " in answer.out
 
 
+ARRAYS = ["convert", "--weights=x", f"--network={NETWORK}", "--out=y"]
+EXPORT = ["convert", "--weights=zoo:target_senet", "--out=y.safetensors"]
 COMMAND_LINES = [
     (["generat"], ["'generat'", "generate"]),
     (["--config.seed=1"], ["'--config.seed=1'", "generate"]),
@@ -90,6 +94,12 @@ COMMAND_LINES = [
     (["convert", "--weights=x", "--out=y"], ["--network"]),
     (["convert", "--weights=x", f"--network={NETWORK}"], ["--out"]),
     (["convert", "--weights=x", "--network=vgg", "--out=y"], ["'vgg'", NETWORK]),
+    ([*ARRAYS, "--channels=RGB"], ["--channels means nothing for a file of named arrays"]),
+    ([*ARRAYS, "--size=112"], ["--size means nothing for a file of named arrays"]),
+    ([*EXPORT, f"--network={NETWORK}"], ["--network means nothing for the export"]),
+    ([*EXPORT, "--key=a"], ["--key means nothing for the export"]),
+    ([*EXPORT, "--channels=BGR"], ["--channels means nothing for the export"]),
+    ([*EXPORT, "--size=96"], ["--size means nothing for the export"]),
 ]
 
 
@@ -450,6 +460,22 @@ def test_weights(opom, tmp_path, content):
     before = set(tmp_path.iterdir())
     check_refused(opom(*convert(path, out)), path)
     assert set(tmp_path.iterdir()) == before
+
+
+@pytest.fixture
+def onnx_file(tmp_path) -> Path:
+    """Of a network that makes 12 numbers of an image of 2 x 2."""
+    sides = {"x": [1, 3, 2, 2], "y": [1, 12]}
+    x, y = (helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, s) for n, s in sides.items())
+    graph = helper.make_graph([helper.make_node("Flatten", ["x"], ["y"])], "net", [x], [y])
+    onnx.save(helper.make_model(graph), tmp_path / "net.onnx")
+    return tmp_path / "net.onnx"
+
+
+def test_a_size_other_than_the_files_own(opom, onnx_file, tmp_path):
+    command = ["convert", f"--weights={onnx_file}", "--scaling=none", f"--out={tmp_path / 'out'}"]
+    check_refused(opom(*command, "--size=96"), onnx_file, "images of 2 x 2", "leave --size=96 out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_malicious_weights(opom, tmp_path):
