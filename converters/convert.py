@@ -177,7 +177,9 @@ def translate(
     groups = _joined(weights, groups, layout)
     wanted = {p: tuple(v.shape) for p, v in recognizer.abstract_params(network).items()}
     if key is not None and key not in groups:
-        raise InputError(f"{weights} has no tensors under {key!r}; it has {_listed(groups)}.")
+        named = ", ".join(repr(name) for name in groups if name)
+        mend = f"choose from {named}" if named else "leave --key out"
+        raise InputError(f"{weights} has no tensors under {key!r}; {mend}.")
     candidates = groups if key is None else {key: groups[key]}
     if not candidates:
         raise InputError(f"{weights} holds no tensors; give a file with a state dict.")
@@ -259,7 +261,3 @@ def _target(name: str, layout: Layout):
 def _compiled(layout: Layout) -> list[tuple[re.Pattern[str], str, str]]:
     """The rules; large networks have more than `re` remembers."""
     return [(re.compile(pattern), path, kind) for pattern, path, kind in layout.rules]
-
-
-def _listed(groups) -> str:
-    return ", ".join(repr(k) for k in groups) or "none at all"

@@ -307,7 +307,7 @@ def read(
     """
     symbol = Path(symbol)
     groups = mxnet_file.read(parameters)
-    content = contents(symbol)
+    content = contents(symbol, what="symbol file of MXNet, NAME-symbol.json")
     try:
         stored = json.loads(content)
         nodes, heads = _nodes(stored), [int(head[0]) for head in stored["heads"]]
@@ -321,7 +321,12 @@ def read(
         needed = _needed(nodes, output or nodes[heads[0]].name)
         images = [n.name for n in needed if n.operator == "null" and n.name not in graph.arrays]
         if len(images) != 1:
-            raise Untranslatable(f"needs one image and {parameters} lacks {images or 'none'}")
+            lacking = ", ".join(images[1:4]) or "no image"
+            raise Untranslatable(
+                f"and {Path(parameters).name} are of different networks (of the arrays that it "
+                f"needs, {len(images[1:])} are not there: {lacking})",
+                "give both files of one network",
+            )
         for node in needed:
             if node.operator != "null":
                 chosen(OPERATORS, node.operator, f"in node {node.name!r} the operator")(graph, node)

@@ -19,6 +19,7 @@ from absl import flags as absl_flags
 from ml_collections import config_flags
 
 from opom_jax.baselines import settings as baselines
+from opom_jax.cli import refused
 from opom_jax.data import people
 from opom_jax.errors import InputError
 from opom_jax.files import unusable
@@ -104,6 +105,9 @@ def define(
     argv = [_quoted(argument) for argument in argv]
     absl_flags.DEFINE_string("workdir", None, workdir_help, flag_values=flags)
     given = next((a for a in argv if re.match(r"--?config(=|$)", a)), "--config")
+    first = next((a for a in argv if re.match(r"--?(no)?config[.=]|--?config$", a)), given)
+    if given in argv and first != given:
+        raise InputError(f"{given} must come before {first}, which changes it; put it first.")
     try:
         config_flags.DEFINE_config_file(
             "config",
@@ -117,7 +121,7 @@ def define(
     except absl_flags.Error as error:
         if "parsing config file" in str(error):
             raise _unloadable(given, str(error)) from error
-        raise InputError(f"{str(error).splitlines()[0]}; see --help.") from error
+        raise refused(error) from error
     except (Exception, SystemExit) as error:  # a config file is a program and may raise anything
         raise _unloadable(given, f"{type(error).__name__}: {error}") from error
     _check_kinds(given, found, known)

@@ -60,7 +60,8 @@ def run(flags: absl_flags.FlagValues) -> None:
     whole = flags.symbol is not None or Path(flags.weights or "").suffix.lower() == ".onnx"
     for name in ("weights", "out") if whole else ("weights", "network", "out"):
         if not flags[name].value:
-            raise InputError(f"--{name} is missing; see --help.")
+            pair = name == "network" and Path(flags.weights).suffix.lower() == ".params"
+            raise InputError(f"--{name}{' or --symbol' if pair else ''} is missing; see --help.")
     if not whole:
         refuse(flags, OF_GRAPHS, "a file of named arrays")
         folder = convert(

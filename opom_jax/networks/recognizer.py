@@ -328,8 +328,9 @@ def resolved(folder: os.PathLike | str) -> Path:
     if prefix == "models":
         shelf, where = fetched(), "among the networks that `models fetch` has brought"
     if name not in on_shelf(shelf):
-        known = ", ".join(f"{prefix}:{known}" for known in on_shelf(shelf)) or "none, it is empty"
-        raise InputError(f"{str(folder)!r} is not {where}; choose from {known}.")
+        known = ", ".join(f"{prefix}:{known}" for known in on_shelf(shelf))
+        mend = f"choose from {known}" if known else "none is there yet, see `models list`"
+        raise InputError(f"{str(folder)!r} is not {where}; {mend}.")
     return shelf / name
 
 

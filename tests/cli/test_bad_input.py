@@ -17,6 +17,7 @@ from PIL import Image
 from opom_jax.cli import evaluate
 from opom_jax.masks import generate as masks
 from opom_jax.networks import recognizer
+from tests.converters import goodfiles
 
 ROOT = Path(__file__).resolve().parents[2]
 NETWORK = "mobilefacenet_lh185k"
@@ -94,6 +95,7 @@ COMMAND_LINES = [
     (["convert", "--weights=x", "--out=y"], ["--network"]),
     (["convert", "--weights=x", f"--network={NETWORK}"], ["--out"]),
     (["convert", "--weights=x", "--network=vgg", "--out=y"], ["'vgg'", NETWORK]),
+    (["convert", "--weights=x.params", "--out=y"], ["--network or --symbol is missing"]),
     ([*ARRAYS, "--channels=RGB"], ["--channels means nothing for a file of named arrays"]),
     ([*ARRAYS, "--size=112"], ["--size means nothing for a file of named arrays"]),
     ([*EXPORT, f"--network={NETWORK}"], ["--network means nothing for the export"]),
@@ -172,7 +174,15 @@ def test_no_config_file(opom, tmp_path, name):
 def test_config_file_after_its_overrides(world, opom, tmp_path):
     (tmp_path / "own.py").write_text(BASE + "    return config\n")
     answer = opom(*world.generate(tmp_path / "new"), f"--config={tmp_path / 'own.py'}")
-    check_refused(answer, "--config.", "before")
+    first = f"--config.surrogate={world.network}"
+    check_refused(answer, f"own.py must come before {first}", "put it first")
+
+
+def test_a_boolean_is_refused_in_words(world, opom, tmp_path):
+    answer = opom(*world.generate(tmp_path / "new"), "--config.data.resize=maybe")
+    check_refused(answer, "resize=maybe: must be true or false")
+    answer = opom("models", "check", "x", "--resize=maybe")
+    check_refused(answer, "resize=maybe: must be true or false")
 
 
 VALUES = {
@@ -478,6 +488,29 @@ def test_a_size_other_than_the_files_own(opom, onnx_file, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+KINDS = {"h5": "Keras weights", "params": "MXNet", "onnx": "ONNX", "pth": "torch checkpoint"}
+
+
+@pytest.mark.parametrize("kind, named", KINDS.items(), ids=KINDS)
+def test_weights_of_no_kind(opom, tmp_path, kind, named):
+    """The mend is for what the name says."""
+    path, out = tmp_path / f"weights.{kind}", tmp_path / "out"
+    command = ["convert", f"--weights={path}", f"--out={out}"]
+    command += [] if kind == "onnx" else [f"--network={NETWORK}"]
+    path.write_text("What has been written here is text.\n")
+    check_refused(opom(*command), path, named)
+    path.write_bytes(b"")
+    check_refused(opom(*command), f"{path} is empty", "fetch it again")
+
+
+@pytest.mark.parametrize("name", ["nowhere.json", "folder"])
+def test_no_symbol_file(opom, tmp_path, name):
+    (tmp_path / "folder").mkdir()
+    weights = goodfiles.params_file(tmp_path / "net.params", {})
+    command = [f"--weights={weights}", f"--symbol={tmp_path / name}", f"--out={tmp_path / 'out'}"]
+    check_refused(opom("convert", *command), tmp_path / name, "symbol file of MXNet")
+
+
 def test_malicious_weights(opom, tmp_path):
     path, marker = tmp_path / "weights.pth", tmp_path / "marker"
     path.write_bytes(pickle.dumps({"conv1.conv.weight": Malicious(marker)}))
@@ -520,7 +553,13 @@ def test_weights_of_another_network(opom, torch_file, tmp_path):
 
 def test_weights_under_another_key(opom, torch_file, tmp_path):
     answer = opom(*convert(torch_file, tmp_path / "out", "--key=model"))
-    check_refused(answer, torch_file, "'model'", "'state_dict'")
+    check_refused(answer, torch_file, "'model'", "choose from 'state_dict'")
+
+
+def test_a_key_of_a_file_without_groups(opom, tmp_path):
+    path = goodfiles.safetensors_file(tmp_path / "net.safetensors")
+    answer = opom(*convert(path, tmp_path / "out", "--key=nope"))
+    check_refused(answer, path, "no tensors under 'nope'; leave --key out")
 
 
 @pytest.mark.parametrize("name", ["full", "file", "file/below"])
