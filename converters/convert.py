@@ -19,6 +19,7 @@ from opom_jax.networks.graph import Graph, paths
 from opom_jax.networks.registry import NETWORKS, Spec
 
 WRAPPERS = ("module.",)  # torch's DataParallel
+LISTED = 20  # names that do not fit, at most
 SIDE = 112  # pixels of an image, where neither file nor user says
 
 
@@ -45,7 +46,7 @@ def convert(
 
     Raises:
       InputError: unreadable or malicious file, unknown network, names or shapes that do not fit
-        (all of them listed), existing folder.
+        (the first `LISTED` of them), existing folder.
     """
     weights, out = Path(weights), Path(out)
     if network not in NETWORKS:
@@ -189,10 +190,13 @@ def translate(
         return merged[fitting[0]][0]
     if len(fitting) > 1:
         raise InputError(f"{weights} fits under several keys; choose with --key: {fitting}.")
-    best = min(merged, key=lambda k: len(merged[k][1]))
+    problems = min((problems for _, problems in merged.values()), key=len)
+    rest = len(problems) - LISTED
     raise InputError(
         f"{weights} does not fit network {network!r} (- missing, + unexpected, ! other shape); "
-        "check --network and --prefix:\n" + "\n".join(merged[best][1])
+        "check --network and --prefix:\n"
+        + "\n".join(problems[:LISTED])
+        + (f"\n and {rest} more" if rest > 0 else "")
     )
 
 

@@ -540,14 +540,16 @@ def test_weights_of_another_network(opom, torch_file, tmp_path):
     sentence, *names = answer.errors
     assert answer.code == 2 and answer.out == ""
     assert str(torch_file) in sentence and "check --network and --prefix" in sentence
-    assert names == sorted(names)
+    *names, rest = names
+    assert names == sorted(names) and len(names) == 20
     assert names[:2] == [
         " ! conv1.conv.weight (3, 3), wanted for stem/conv/kernel (3, 3, 3, 32)",
         " + fc.weight (2,)",
     ]
     missing = set(recognizer.abstract_params(NETWORK)) - {"stem/conv/kernel"}
-    assert {name.split()[1] for name in names[2:]} == missing
+    assert {name.split()[1] for name in names[2:]} < missing
     assert all(name.startswith(" - ") for name in names[2:])
+    assert rest == f" and {len(missing) - 18} more"
     assert set(tmp_path.iterdir()) == {torch_file}
 
 
