@@ -5,10 +5,10 @@ convert --weights=FILE.params --network=NAME --out=FOLDER
 convert --weights=FOLDER --out=FILE.safetensors
 
 Converts published weights into a network folder. With --network the file's arrays go into a family
-of this package: every array must be found once and every name used, or the first that differ are listed.
-ONNX files and MXNet's pairs hold the whole network and need no family; MXNet's arrays alone go into
-the families of the paper's targets. The last form is the way back: the state dict of the network's
-torch original.
+of this package: every array must be found once and every name used, or the first that differ are
+listed. ONNX files and MXNet's pairs hold the whole network and need no family; MXNet's arrays alone
+go into the families of the paper's targets. The last form is the way back: the state dict of the
+network's torch original.
 """
 
 from pathlib import Path

@@ -417,7 +417,7 @@ def test_what_a_killed_conversion_left(opom, cache):
 
 @pytest.mark.parametrize("name", ["models:none", "models:", "models:../tiny", "models:.tiny"])
 def test_a_network_that_was_not_fetched(cache, name):
-    with pytest.raises(recognizer.InputError, match="models fetch.*none is there yet, see `models list`"):
+    with pytest.raises(recognizer.InputError, match="models fetch.*none is there yet, see"):
         recognizer.load(name)
 
 
