@@ -320,11 +320,13 @@ def read(
                 graph.entered(name, array)
         needed = _needed(nodes, output or nodes[heads[0]].name)
         images = [n.name for n in needed if n.operator == "null" and n.name not in graph.arrays]
-        if len(images) != 1:
-            lacking = ", ".join(images[1:4]) or "no image"
+        if not images:
+            raise Untranslatable("takes no image")
+        if lacking := images[1:]:
+            names = ", ".join(map(repr, lacking[:3]))
             raise Untranslatable(
-                f"and {Path(parameters).name} are of different networks (of the arrays that it "
-                f"needs, {len(images[1:])} are not there: {lacking})",
+                f"and {Path(parameters).name} are of different networks or damaged (of the arrays "
+                f"that it needs, {len(lacking)} are not there: {names})",
                 "give both files of one network",
             )
         for node in needed:
