@@ -22,11 +22,11 @@ from opom_jax.data import images
 from opom_jax.data.people import Person, flat_images
 from opom_jax.errors import InputError
 from opom_jax.evaluation import report
-from opom_jax.evaluation.features import BATCH, cached, extractor
+from opom_jax.evaluation.features import BATCH, cached, check_features, extractor
 from opom_jax.evaluation.identification import TOP, Ranks, ranks
 from opom_jax.files import cache_folder, read_config
 from opom_jax.masks.apply import apply_mask
-from opom_jax.masks.store import mask_path, read_mask
+from opom_jax.masks.store import epsilon_of, mask_path, read_mask
 from opom_jax.networks import recognizer
 from opom_jax.networks.recognizer import Recognizer
 
@@ -84,6 +84,7 @@ def run(flags: absl_flags.FlagValues) -> None:
 
         clean, others = features("probes", probes), features("distractors", distractors)
         masked = extract(_masked(people, workdir, data, config.rounding))
+        check_features(network.name, clean, others, masked)
         rows = {"none": (clean, clean), "masked": (masked, clean)}
         if config.gallery == "protected":
             rows["protected"] = (masked, masked)
@@ -120,7 +121,7 @@ def _targets(config) -> list[Recognizer]:
 
 def _check_people(people: Sequence[Person], workdir: Path, size: int) -> None:
     """Every person has two probes and a mask that was made for them."""
-    made = _made_from(workdir)
+    made, epsilon = _made_from(workdir), epsilon_of(_run_of(workdir))
     for k, person in enumerate(people):
         if len(person.probes) < 2:
             raise InputError(
@@ -133,7 +134,7 @@ def _check_people(people: Sequence[Person], workdir: Path, size: int) -> None:
                 f"{mask_path(workdir, k)} was made from {photos} photos of {name}, not from "
                 f"{len(person.train)} of {person.name}; evaluate with the config.data of generate."
             )
-        read_mask(mask_path(workdir, k), size)
+        read_mask(mask_path(workdir, k), size, epsilon)
 
 
 def _made_from(workdir: Path) -> dict[int, tuple[str, int]]:
@@ -148,10 +149,13 @@ def _made_from(workdir: Path) -> dict[int, tuple[str, int]]:
         raise InputError(f"{path} is damaged; run the same generate command again.") from error
 
 
+def _run_of(workdir: Path) -> dict:
+    """The configuration of generate; empty for masks from elsewhere."""
+    return read_config(workdir) if (workdir / "config.json").exists() else {}
+
+
 def _white_box(workdir: Path, targets: Sequence[Recognizer]) -> list[str]:
-    if not (workdir / "config.json").exists():
-        return []
-    surrogate = read_config(workdir).get("surrogate")
+    surrogate = _run_of(workdir).get("surrogate")
     digest = surrogate.get("weights_sha256") if isinstance(surrogate, dict) else None
     return [target.name for target in targets if target.digest == digest]
 

@@ -14,6 +14,7 @@ from PIL import Image
 from opom_jax.cli import evaluate
 from opom_jax.evaluation import features
 from opom_jax.networks import recognizer
+from tests.cli.conftest import save_broken
 
 PEOPLE, PROBES = "abc", 3
 BATCH = 5  # divides neither the people nor the probes
@@ -164,6 +165,17 @@ def test_protected_gallery(world, opom, elsewhere):
     assert {row for _, row in people} == set(wanted)
     for row, counts in wanted.items():
         np.testing.assert_array_equal(people[world.network.name, row], counts)
+
+
+@pytest.mark.parametrize("bias, wrong", [(0, "zero"), (1, "the same for all photos")])
+def test_a_target_that_sees_nothing(world, opom, elsewhere, bias, wrong):
+    """Its ranks would say that everybody is recognised."""
+    broken = save_broken(elsewhere.parent / "broken", bias)
+    answer = opom(*world.evaluate(elsewhere), f"--config.targets={broken}")
+    assert (answer.code, answer.out) == (2, "")
+    (line,) = answer.errors
+    assert f"'broken' are {wrong}; convert or train it again." in line
+    assert not (elsewhere / "results.json").exists()
 
 
 def test_zero_masks_protect_as_none(world, opom, elsewhere):
