@@ -1,6 +1,6 @@
 """MXNet: a symbol file (`-symbol.json`) and its parameters (`.params`) -> a graph network.
 
-Each of MXNet's operators is written with ONNX's, which `networks/operators.py` runs. Defaults are
+Each of MXNet's operators is written with ONNX's, which `networks/operators/` runs. Defaults are
 MXNet's: eps 1e-3 and gamma fixed at 1 in BatchNorm, padding counted in mean pooling.
 """
 
