@@ -18,7 +18,7 @@ from absl import flags as absl_flags
 from ml_collections import config_flags
 
 from opom_jax.baselines import settings as baselines
-from opom_jax.data import people
+from opom_jax.data import lists, pairs, people
 from opom_jax.errors import InputError
 from opom_jax.files import unusable
 from opom_jax.masks.generate import Settings
@@ -69,6 +69,8 @@ def get_config() -> Config:
             list_format="path",  # or "megaface": the path is the second column
             distractors="",  # a folder or a list
             distractors_format="",  # of that list, if another than list_format
+            pairs="",  # a list of pairs of photos for 1:1 verification
+            pairs_format="path",  # "path path 1|0" a line, or "lfw": LFW's own pairs.txt
             limit=0,  # people; 0: all
             image_size=112,
             resize=False,  # other sizes: resized, or else refused
@@ -161,8 +163,9 @@ def settings(config: Config) -> Settings:
         "precision": PRECISIONS,
         "rounding": ("truncate", "round"),
         "gallery": ("clean", "protected"),
-        "data.list_format": people.LIST_FORMATS,
-        "data.distractors_format": ("", *people.LIST_FORMATS),
+        "data.list_format": lists.LIST_FORMATS,
+        "data.distractors_format": ("", *lists.LIST_FORMATS),
+        "data.pairs_format": tuple(pairs.PAIRS_FORMATS),
     }
     for key, allowed in checks.items():
         require(key, _get(config, key), _get(config, key) in allowed, f"one of {allowed}")

@@ -187,6 +187,7 @@ VALUES = {
     "surrogate": [""],
     "data.list_format": ["csv"],
     "data.distractors_format": ["csv"],
+    "data.pairs_format": ["csv"],
     "data.image_size": ["0", "-1", "100000"],
     "data.train_per_person": ["0", "-1"],
     "data.limit": ["-1"],
@@ -623,6 +624,10 @@ def test_mask(own, opom, damage, named):
     assert files(own.root / "run") == before
 
 
+PAIRS = "a/1.png a/2.png 1\na/1.png b/1.png 0\n"
+FOUND = "{root}/pairs.txt"
+
+
 def write_text(name: str, text: str):
     return lambda own: (own.root / "run" / name).write_text(text)
 
@@ -664,6 +669,25 @@ EVALUATIONS = {
         [],
         ["distractors/3.png", "replace the file"],
     ),
+    "no list of pairs": (None, ["--config.data.pairs=" + FOUND], [FOUND, "readable list"]),
+    "a bad pair": (
+        write_text("../pairs.txt", PAIRS + "\na/1.png b/1.png maybe\n"),
+        ["--config.data.pairs=" + FOUND],
+        [f"line 4 of '{FOUND}'", "1 or 0"],
+    ),
+    "a pair of which nobody has a mask": (
+        write_text("../pairs.txt", PAIRS + "c/1.png b/1.png 0\n"),
+        ["--config.data.pairs=" + FOUND, "--config.data.limit=2"],
+        [f"line 3 of '{FOUND}'", "c/1.png", "none of the 2 people"],
+    ),
+    "a damaged photo of a pair": (
+        lambda own: (
+            write_text("../pairs.txt", PAIRS + "b/1.png c/0.png 0\n")(own),
+            cut(own.people / "c" / "0.png"),
+        ),
+        ["--config.data.pairs=" + FOUND],
+        ["c/0.png", "replace the file"],
+    ),
     "a damaged target": (copy_damaged, ["--config.targets={root}/third"], ["third/params"]),
 }
 
@@ -677,5 +701,6 @@ def test_evaluate(own, opom, damage, flags, named):
         command = [part for part in command if "targets=" not in part]
     before = files(own.root)
     flags = [flag.format(root=own.root, network=own.network) for flag in flags]
+    named = [name.format(root=own.root) for name in named]
     check_refused(opom(*command, *flags), *named)
     assert files(own.root) == before

@@ -12,10 +12,12 @@ import pytest
 from PIL import Image
 
 from opom_jax.cli import evaluate
+from opom_jax.cli import photos as reading
 from opom_jax.evaluation import features
 from opom_jax.networks import recognizer
 
 PEOPLE, PROBES = "abc", 3
+SETS = "probes", "distractors"
 BATCH = 5  # divides neither the people nor the probes
 
 
@@ -23,7 +25,7 @@ BATCH = 5  # divides neither the people nor the probes
 def cache(tmp_path, monkeypatch) -> Path:
     """The folder of cached features, empty; networks see few images at once."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    for module in (features, evaluate):
+    for module in (features, reading):
         monkeypatch.setattr(module, "BATCH", BATCH)
     return tmp_path / "cache" / "opom-jax" / "features"
 
@@ -147,6 +149,13 @@ def test_results_are_those_of_the_protocol(world, opom, elsewhere):
         stored = results[line.pop("target")][line.pop("row")]
         assert {key: float(value) for key, value in line.items()} == stored
 
+    record = json.loads((elsewhere / "evaluation.json").read_text())
+    cards = [json.loads((n / "card.json").read_text()) for n in (world.network, world.other)]
+    digests = [card["weights_sha256"] for card in cards]
+    assert record["targets"] == dict(zip(("network", "other"), digests, strict=True))
+    assert record["data"]["people"] == str(world.people) and record["gallery"] == "clean"
+    assert record["rounding"] == "truncate" and set(record["photos_sha256"]) == set(SETS)
+
     header, ruler, *lines, end = answer.out.splitlines()
     assert header == "| protection, % | network | other | mean |"
     assert ruler == "|---|---|---|---|"
@@ -237,7 +246,8 @@ def test_a_list_of_distractors_may_have_a_format_of_its_own(world, opom, elsewhe
     values = elsewhere.parent / "others.lst", "megaface", world.distractors
     flags = [f"{key}={value}" for key, value in zip(named, values, strict=True)]
     assert opom(*world.evaluate(elsewhere), *flags).code == 0
-    assert outputs(elsewhere) == first
+    found = outputs(elsewhere)
+    assert found.pop("evaluation.json") != first.pop("evaluation.json") and found == first
 
 
 def test_a_damaged_cache_is_mended(world, opom, elsewhere, cache):
