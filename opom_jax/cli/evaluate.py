@@ -29,7 +29,7 @@ from opom_jax.data.people import Person, flat_images
 from opom_jax.errors import InputError
 from opom_jax.evaluation import report
 from opom_jax.evaluation.features import cached, extractor
-from opom_jax.evaluation.identification import TOP, Ranks, ranks
+from opom_jax.evaluation.identification import ranks
 from opom_jax.files import cache_folder, read_config
 from opom_jax.masks.store import mask_path, read_mask
 from opom_jax.networks import recognizer
@@ -71,7 +71,7 @@ def run(flags: absl_flags.FlagValues) -> None:
         )
         for what, paths in photos.items()
     }
-    counts = [len(person.probes) for person in people]
+    names, counts = zip(*((person.name, len(person.probes)) for person in people), strict=True)
     owners = [k for k, count in enumerate(counts) for _ in range(count)]
     results: report.Results = {}
     lines: dict[str, list[list]] = {}
@@ -97,8 +97,8 @@ def run(flags: absl_flags.FlagValues) -> None:
         if config.gallery == "protected":
             rows["protected"] = (masked, masked)
         found = {row: ranks(*pair, counts, others) for row, pair in rows.items()}
-        results[network.name] = {row: _rates(found[row]) for row in rows}
-        lines[network.name] = _people_lines(network.name, found, people)
+        results[network.name] = {row: report.rates(found[row]) for row in rows}
+        lines[network.name] = report.people_lines(network.name, found, names)
         if pairs:
             under = extract(under_masks(pairs.probes, pairs.owners, workdir, config))
             verified[network.name] = verify.scores(pairs, features("pairs"), under)
@@ -176,16 +176,3 @@ def _white_box(workdir: Path, targets: Sequence[Recognizer]) -> list[str]:
     surrogate = read_config(workdir).get("surrogate")
     digest = surrogate.get("weights_sha256") if isinstance(surrogate, dict) else None
     return [target.name for target in targets if target.digest == digest]
-
-
-def _rates(found: Ranks) -> dict[str, float]:
-    rates = zip((f"top{k}" for k in TOP), found.protection().tolist(), strict=True)
-    return {**dict(rates), "tests": len(found.rank)}
-
-
-def _people_lines(target: str, found: dict[str, Ranks], people: Sequence[Person]) -> list[list]:
-    return [
-        [target, row, k, people[k].name, *counts.tolist()]
-        for row, of in found.items()
-        for k, counts in enumerate(of.per_person())
-    ]

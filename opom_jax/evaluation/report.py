@@ -5,11 +5,26 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from opom_jax.evaluation.identification import TOP
+from opom_jax.evaluation.identification import TOP, Ranks
 from opom_jax.files import writing
 
 # target -> row ("none" or "masked") -> {"top1", "top5", "top10": percent, "tests": count}
 Results = dict[str, dict[str, dict[str, float]]]
+
+
+def rates(found: Ranks) -> dict[str, float]:
+    """The protection rates of one row, in percent, and the number of tests."""
+    named = zip((f"top{k}" for k in TOP), found.protection().tolist(), strict=True)
+    return {**dict(named), "tests": len(found.rank)}
+
+
+def people_lines(target: str, found: Mapping[str, Ranks], names: Sequence[str]) -> list[list]:
+    """The lines of people.csv of one target, row by row."""
+    return [
+        [target, row, k, names[k], *counts.tolist()]
+        for row, of in found.items()
+        for k, counts in enumerate(of.per_person())
+    ]
 
 
 def mean(results: Results, targets: Iterable[str]) -> dict[str, dict[str, float]]:
