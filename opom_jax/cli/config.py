@@ -49,6 +49,7 @@ def get_config() -> Config:
         precision="float32",  # or "bfloat16": convolutions
         people_per_batch=0,  # 0: chosen from memory_gib
         memory_gib=0.0,  # for a batch on the device; 0: 2 on CPU, 60 % of what is free elsewhere
+        diverse=0,  # masks a person, 2 or more, each away from the others (Eq. 19); 0: the one
         rounding="truncate",  # of masked probes to uint8: "truncate" as published, or "round"
         gallery="clean",  # or "protected": also masked probes against masked gallery photos
         baseline=ml_collections.config_dict.create(
@@ -159,6 +160,9 @@ def settings(config: Config) -> Settings:
     flat |= {key.removeprefix("baseline."): value for key, value in flat.items()}
     chosen = kind(**{name: flat[name] for name in kind.__dataclass_fields__})
     chosen.check()
+    several = config.method in METHODS and not config.dropout and 2 <= config.diverse <= 100
+    wanted = f"0, or 2 to 100 with one of {', '.join(METHODS)} and without dropout"
+    require("diverse", config.diverse, config.diverse == 0 or several, wanted)
     checks = {
         "precision": PRECISIONS,
         "rounding": ("truncate", "round"),

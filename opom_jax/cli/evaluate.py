@@ -4,7 +4,8 @@ Measures how well the masks of WORKDIR protect the probes of `config.data` again
 and how well no mask does; prints a table and writes results.json, results.csv and people.csv, and
 evaluation.json: what was measured of what.
 With --config.gallery=protected also whether a masked photo finds the person's other masked photos,
-as when the mask is on everything that was ever published (the M-M of Table 6). The mean leaves out
+as when the mask is on everything that was ever published (the M-M of Table 6). Of diverse masks the
+rates are means over masks, and the photo that is looked for has the next mask. The mean leaves out
 targets that are the surrogate itself (marked *).
 
 With --config.data.pairs=FILE also 1:1 verification: a line names two photos, relative to
@@ -29,9 +30,9 @@ from opom_jax.data.people import Person, flat_images
 from opom_jax.errors import InputError
 from opom_jax.evaluation import report
 from opom_jax.evaluation.features import cached, extractor
-from opom_jax.evaluation.identification import ranks
+from opom_jax.evaluation.identification import pooled, ranks
 from opom_jax.files import cache_folder, read_config
-from opom_jax.masks.store import mask_path, read_mask
+from opom_jax.masks.store import mask_path, mask_paths, read_mask
 from opom_jax.networks import recognizer
 from opom_jax.networks.recognizer import Recognizer
 
@@ -52,7 +53,8 @@ def run(flags: absl_flags.FlagValues) -> None:
     options.use_precision(config.precision)
     targets = _targets(config)
     people = options.load_people(data)
-    _check_people(people, workdir, data.image_size)
+    diverse = _diverse(workdir)
+    _check_people(people, workdir, data.image_size, diverse)
     if not os.access(workdir, os.W_OK):
         raise InputError(f"{workdir} cannot be written, where the results go; change its rights.")
     white_box = _white_box(workdir, targets)
@@ -71,6 +73,7 @@ def run(flags: absl_flags.FlagValues) -> None:
         )
         for what, paths in photos.items()
     }
+    masks = list(zip(*(mask_paths(workdir, k, diverse) for k in range(len(people))), strict=True))
     names, counts = zip(*((person.name, len(person.probes)) for person in people), strict=True)
     owners = [k for k, count in enumerate(counts) for _ in range(count)]
     results: report.Results = {}
@@ -91,16 +94,20 @@ def run(flags: absl_flags.FlagValues) -> None:
             compute = lambda: extract(pixels(photos[what], data))  # noqa: E731
             return cached(cache_folder() / "features", key, shape, compute)
 
+        def masked(paths, owners, extract=extract):
+            each = ([own[k] for k in owners] for own in masks)
+            return [extract(under_masks(paths, own, config)) for own in each]
+
         clean, others = features("probes"), features("distractors")
-        masked = extract(under_masks(probes, owners, workdir, config))
-        rows = {"none": (clean, clean), "masked": (masked, clean)}
+        hidden = masked(probes, owners)
+        rows = {"none": [(clean, clean)], "masked": [(own, clean) for own in hidden]}
         if config.gallery == "protected":
-            rows["protected"] = (masked, masked)
-        found = {row: ranks(*pair, counts, others) for row, pair in rows.items()}
+            rows["protected"] = list(zip(hidden, hidden[1:] + hidden[:1], strict=True))
+        found = {row: pooled(ranks(*p, counts, others) for p in of) for row, of in rows.items()}
         results[network.name] = {row: report.rates(found[row]) for row in rows}
         lines[network.name] = report.people_lines(network.name, found, names)
         if pairs:
-            under = extract(under_masks(pairs.probes, pairs.owners, workdir, config))
+            under = masked(pairs.probes, pairs.owners)
             verified[network.name] = verify.scores(pairs, features("pairs"), under)
     black_box = [t.name for t in targets if t.name not in white_box]
     results["mean"] = report.mean(results, black_box or white_box)
@@ -140,8 +147,8 @@ def _targets(config) -> list[Recognizer]:
     return targets
 
 
-def _check_people(people: Sequence[Person], workdir: Path, size: int) -> None:
-    """Every person has two probes and a mask that was made for them."""
+def _check_people(people: Sequence[Person], workdir: Path, size: int, diverse: int) -> None:
+    """Every person has two probes and masks that were made for them."""
     made = _made_from(workdir)
     for k, person in enumerate(people):
         if len(person.probes) < 2:
@@ -155,7 +162,8 @@ def _check_people(people: Sequence[Person], workdir: Path, size: int) -> None:
                 f"{mask_path(workdir, k)} was made from {photos} photos of {name}, not from "
                 f"{len(person.train)} of {person.name}; evaluate with the config.data of generate."
             )
-        read_mask(mask_path(workdir, k), size)
+        for path in mask_paths(workdir, k, diverse):
+            read_mask(path, size)
 
 
 def _made_from(workdir: Path) -> dict[int, tuple[str, int]]:
@@ -168,6 +176,15 @@ def _made_from(workdir: Path) -> dict[int, tuple[str, int]]:
         return {entry["id"]: (entry["name"], entry["photos"]) for entry in entries}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is damaged; run the same generate command again.") from error
+
+
+def _diverse(workdir: Path) -> int:
+    """How many diverse masks generate made for each person; 0 for the ordinary one."""
+    found = (workdir / "config.json").exists()
+    count = read_config(workdir).get("diverse", 0) if found else 0
+    if not isinstance(count, int) or not 0 <= count <= 100:
+        raise InputError(f"{workdir / 'config.json'} has diverse={count!r}; make the masks again.")
+    return count
 
 
 def _white_box(workdir: Path, targets: Sequence[Recognizer]) -> list[str]:

@@ -9,7 +9,7 @@ from opom_jax.cli.config import Config
 from opom_jax.data import images
 from opom_jax.evaluation.features import BATCH
 from opom_jax.masks.apply import apply_mask
-from opom_jax.masks.store import mask_path, read_mask
+from opom_jax.masks.store import read_mask
 
 
 def pixels(paths: Sequence[Path], data: Config) -> Iterator[np.ndarray]:
@@ -19,16 +19,16 @@ def pixels(paths: Sequence[Path], data: Config) -> Iterator[np.ndarray]:
 
 
 def under_masks(
-    paths: Sequence[Path], owners: Sequence[int], workdir: Path, config: Config
+    paths: Sequence[Path], masks: Sequence[Path], config: Config
 ) -> Iterator[np.ndarray]:
-    """The same with masks: photo i has the mask of the person numbered owners[i].
+    """The same with masks: photo i has the one in the file masks[i].
 
     Raises:
       InputError: a mask that is missing or damaged, see `read_mask`.
     """
     start, size = 0, config.data.image_size
     for batch in pixels(paths, config.data):
-        own = owners[start : start + len(batch)]
-        masks = {k: read_mask(mask_path(workdir, k), size) for k in sorted(set(own))}
-        yield apply_mask(batch, np.stack([masks[k] for k in own]), config.rounding)
+        own = masks[start : start + len(batch)]
+        read = {path: read_mask(path, size) for path in set(own)}
+        yield apply_mask(batch, np.stack([read[path] for path in own]), config.rounding)
         start += len(batch)

@@ -41,8 +41,8 @@ class Trial(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """Cosine similarities f64[K] of the pairs of a trial, for one target: without masks, and with
-    the first photo masked."""
+    """Cosine similarities of the pairs of a trial, for one target: f64[1,K] without masks, and
+    f64[M,K] with the first photo under each of its person's M masks."""
 
     none: np.ndarray
     masked: np.ndarray
@@ -59,11 +59,11 @@ def load(data: Config, people: Sequence[Person]) -> Trial | None:
     return Trial(pairs, probes, tuple(owner[place] for place in places), probe)
 
 
-def scores(trial: Trial, clean: np.ndarray, masked: np.ndarray) -> Scores:
-    """From unit features f32[B,D] of all photos of the pairs, and of the masked probes."""
+def scores(trial: Trial, clean: np.ndarray, masked: Sequence[np.ndarray]) -> Scores:
+    """From unit features f32[B,D] of all photos of the pairs, and of the probes under each mask."""
     second = clean[trial.pairs.second]
     none = similarities(clean[trial.pairs.first], second)
-    return Scores(none, similarities(masked[trial.probe], second))
+    return Scores(none[None], np.stack([similarities(m[trial.probe], second) for m in masked]))
 
 
 def report(
@@ -82,7 +82,7 @@ def report(
 
 def _results(found: Scores, same: np.ndarray) -> dict[str, Any]:
     """What verification.json holds of a target; rates in percent."""
-    thresholds = threshold_at(found.none[~same])
+    thresholds = threshold_at(found.none[0, ~same])
     names = [f"{100 * rate:g}" for rate in RATES]
     results: dict[str, Any] = {
         "genuine_pairs": int(same.sum()),
@@ -90,7 +90,7 @@ def _results(found: Scores, same: np.ndarray) -> dict[str, Any]:
         "thresholds": dict(zip(names, thresholds.tolist(), strict=True)),
     }
     for row, own in found._asdict().items():
-        fares = verification(own[same], own[~same], thresholds)
+        fares = verification(own[:, same].ravel(), own[:, ~same].ravel(), thresholds)
         results[row] = {"genuine": fares.genuine, "impostor": fares.impostor}
         for what in ("tar", "far"):
             shares = 100 * getattr(fares, what)
@@ -102,7 +102,7 @@ def _results(found: Scores, same: np.ndarray) -> dict[str, Any]:
 def _curves(found: Scores, same: np.ndarray) -> list[list[float]]:
     """FAR and TAR (0..1), of both rows, at every threshold at which one of them changes."""
     thresholds = np.append(np.inf, np.unique(np.concatenate(found))[::-1])
-    shares = [reached(own[of], thresholds) for own in found for of in (~same, same)]
+    shares = [reached(own[:, of].ravel(), thresholds) for own in found for of in (~same, same)]
     return np.stack([thresholds, *shares], 1).tolist()
 
 

@@ -182,6 +182,7 @@ VALUES = {
     "baseline.iterations": ["1.5"],
     "form": ["x"],
     "precision": ["float64", "32"],
+    "diverse": ["-1", "1", "101", "x"],
     "rounding": ["up"],
     "gallery": ["masked", ""],
     "surrogate": [""],
@@ -214,6 +215,13 @@ BASELINE_VALUES = {
 def test_value_of_a_baseline(world, opom, tmp_path, key, value):
     flags = ("--config.method=gap", f"--config.baseline.{key}={value}")
     check_refused(opom(*world.generate(tmp_path / "new", *flags)), key)
+
+
+@pytest.mark.parametrize("flag", ["--config.method=fi_uap_all", "--config.dropout=0.1"])
+def test_what_diverse_masks_cannot_have(world, opom, tmp_path, flag):
+    flags = flag, "--config.diverse=2"
+    check_refused(opom(*world.generate(tmp_path / "new", *flags)), "diverse=2", "without dropout")
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_baseline_has_no_momentum(world, opom, tmp_path):
@@ -644,6 +652,7 @@ EVALUATIONS = {
     "no masks": (lambda own: shutil.rmtree(own.root / "run"), [], ["mask_id0.npy is missing"]),
     "a damaged configuration": (write_text("config.json", "{"), [], ["config.json"]),
     "a list for a configuration": (write_text("config.json", "[]"), [], ["config.json"]),
+    "no number of masks": (write_text("config.json", '{"diverse": "2"}'), [], ["diverse='2'"]),
     "a damaged line": (write_text("metrics.jsonl", '{"id'), [], ["metrics.jsonl"]),
     "masks of others": (
         write_text("metrics.jsonl", '{"id": 0, "name": "z", "photos": 2}\n'),

@@ -73,8 +73,11 @@ def apply(workdir: Path, probes: list[np.ndarray], rounding) -> list[np.ndarray]
     return masked
 
 
-def protocol(network, world, workdir, rounding=np.trunc, gallery=()) -> dict[str, np.ndarray]:
-    """Row -> tests and identifications at 1, 5, 10 of each person, i64[P,4], by nested loops."""
+def protocol(
+    network, world, workdir, rounding=np.trunc, gallery=(), published=None
+) -> dict[str, np.ndarray]:
+    """Row -> tests and identifications at 1, 5, 10 of each person, i64[P,4], by nested loops;
+    protected galleries have the masks of the folder `published`, or the probes' own."""
     loaded = recognizer.load(network)
     embed = jax.jit(loaded.embed)
 
@@ -86,7 +89,8 @@ def protocol(network, world, workdir, rounding=np.trunc, gallery=()) -> dict[str
     others = unit(read_photos(world.distractors))
     clean = [unit(photos) for photos in probes]
     masked = [unit(photos) for photos in apply(workdir, probes, rounding)]
-    rows = {"none": (clean, clean), "masked": (masked, clean), "protected": (masked, masked)}
+    others_masked = [unit(photos) for photos in apply(published or workdir, probes, rounding)]
+    rows = {"none": (clean, clean), "masked": (masked, clean), "protected": (masked, others_masked)}
     counts = {}
     for row in ("none", "masked", *gallery):
         people, targets = rows[row]
@@ -173,6 +177,37 @@ def test_protected_gallery(world, opom, elsewhere):
     assert {row for _, row in people} == set(wanted)
     for row, counts in wanted.items():
         np.testing.assert_array_equal(people[world.network.name, row], counts)
+
+
+def test_diverse_masks(world, opom, elsewhere):
+    """Means over masks, each against the next one's gallery."""
+    masks, alone = elsewhere / "masks", [elsewhere.parent / f"only{m}" for m in range(3)]
+    rng = np.random.default_rng(2)
+    for m, folder in enumerate(alone):
+        (folder / "masks").mkdir(parents=True)
+        for k in range(len(PEOPLE)):
+            mask = rng.uniform(-60, 60, (3, 112, 112)).astype(np.float32)
+            np.save(folder / "masks" / f"mask_id{k}.npy", mask)
+            np.save(masks / f"mask_id{k}_{m}.npy", mask)
+            (masks / f"mask_id{k}.npy").unlink(missing_ok=True)
+    (elsewhere / "config.json").write_text('{"diverse": 3}')
+    assert opom(*world.evaluate(elsewhere), "--config.gallery=protected").code == 0
+    people, network = read_people(elsewhere), world.network.name
+    single = [
+        protocol(world.network, world, own, gallery=("protected",), published=alone[(m + 1) % 3])
+        for m, own in enumerate(alone)
+    ]
+    np.testing.assert_array_equal(people[network, "none"], single[0]["none"])
+    results = json.loads((elsewhere / "results.json").read_text())[network]
+    for row in ("masked", "protected"):
+        np.testing.assert_array_equal(people[network, row], sum(one[row] for one in single))
+        mean = np.mean([rates(one[row])["top1"] for one in single])
+        assert results[row]["top1"] == pytest.approx(mean)
+        assert any((one[row] != single[0][row]).any() for one in single)
+
+    (masks / "mask_id1_2.npy").unlink()
+    answer = opom(*world.evaluate(elsewhere))
+    assert answer.code == 2 and "mask_id1_2.npy is missing" in answer.errors[0]
 
 
 def test_zero_masks_protect_as_none(world, opom, elsewhere):

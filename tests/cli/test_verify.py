@@ -115,6 +115,25 @@ def test_without_pairs_nothing_changes(world, opom, workdir, pairs):
     assert {name: (workdir / name).read_bytes() for name in kept} == before
 
 
+def test_diverse_masks(world, opom, workdir, pairs):
+    """All pairs under every mask count."""
+    command = [*world.evaluate(workdir), f"--config.data.pairs={pairs}"]
+    masks, found, zero = workdir / "masks", {}, np.zeros((3, 112, 112), np.float32)
+    for k in range(3):
+        np.save(masks / f"mask_id{k}_0.npy", np.load(masks / f"mask_id{k}.npy"))
+        np.save(masks / f"mask_id{k}_1.npy", zero)
+    for name, config in (("single", "{}"), ("diverse", '{"diverse": 2}')):
+        (workdir / "config.json").write_text(config)
+        assert opom(*command).code == 0
+        found[name] = json.loads((workdir / "verification.json").read_text())["network"]
+    single, diverse = found["single"], found["diverse"]
+    assert diverse["none"] == single["none"] and diverse["thresholds"] == single["thresholds"]
+    assert single["masked"]["genuine"] != single["none"]["genuine"]
+    for key in ("genuine", "impostor", "tar@10%", "far@1%"):
+        mean = (single["masked"][key] + single["none"][key]) / 2
+        assert diverse["masked"][key] == pytest.approx(mean)
+
+
 def test_photos_of_lfw(world, opom, workdir):
     """Under a root of their own, known by their folder's name; the masks are zero."""
     for k in range(3):
