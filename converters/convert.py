@@ -19,6 +19,8 @@ from opom_jax.networks.graph import Graph, paths
 from opom_jax.networks.registry import NETWORKS, Spec
 
 WRAPPERS = ("module.",)  # torch's DataParallel
+LISTED = 20  # names that do not fit, at most
+SIDE = 112  # pixels of an image, where neither file nor user says
 
 
 def convert(
@@ -44,7 +46,7 @@ def convert(
 
     Raises:
       InputError: unreadable or malicious file, unknown network, names or shapes that do not fit
-        (all of them listed), existing folder.
+        (the first `LISTED` of them), existing folder.
     """
     weights, out = Path(weights), Path(out)
     if network not in NETWORKS:
@@ -73,7 +75,7 @@ def convert_graph(
     out: os.PathLike | str,
     *,
     symbol: os.PathLike | str | None = None,
-    size: int = 112,
+    size: int | None = None,
     output: str | None = None,
     scaling: str | None = None,
     channels: str = "RGB",
@@ -84,7 +86,7 @@ def convert_graph(
       weights: an ONNX file, or the parameters of MXNet.
       out: folder to make; must not exist.
       symbol: MXNet's symbol file.
-      size: side of the image, where the file leaves it open.
+      size: side of the image, where the file leaves it open; `SIDE` if not given.
       output: name of the embedding, where it is not the first output.
       scaling: a name of `SCALINGS`; needed unless the graph begins with a scaling of its own.
       channels: "RGB" or "BGR", the order that the network was trained with.
@@ -93,7 +95,8 @@ def convert_graph(
       The folder.
 
     Raises:
-      InputError: as `convert`, and an operator that is not known, with its node.
+      InputError: as `convert`, and an operator that is not known, with its node, or another size
+        than the file states.
     """
     weights, out = Path(weights), Path(out)
     if out.exists():
@@ -112,14 +115,18 @@ def translate_graph(
     channels: str = "RGB",
     *,
     symbol: os.PathLike | str | None = None,
-    size: int = 112,
+    size: int | None = None,
     output: str | None = None,
 ) -> tuple[Spec, dict[str, np.ndarray]]:
     """The network of a file and its {path: array}; see `convert_graph`."""
+    side = size or SIDE
     if symbol is not None:
-        graph, arrays = mxnet.read(symbol, weights, (size, size), output)
+        graph, arrays = mxnet.read(symbol, weights, (side, side), output)
     else:
-        graph, arrays = onnx_file.read(weights, (size, size), output)
+        graph, arrays = onnx_file.read(weights, (side, side), output)
+    if size is not None and graph.size != (size, size):
+        height, width = graph.size
+        raise InputError(f"{weights} takes images of {height} x {width}; leave --size={size} out.")
     if scaling is None and not _scales_itself(graph):
         raise InputError(
             f"{weights} does not say which pixel values it wants; give --scaling, one of "
@@ -148,9 +155,8 @@ def _scales_itself(graph: Graph) -> bool:
 
 
 def _check_finite(weights: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    broken = sorted(path for path, array in arrays.items() if not np.isfinite(array).all())
-    if broken:
-        raise InputError(f"{weights} has values that are not finite in {broken[0]}; mend the file.")
+    if broken := recognizer.not_finite(arrays):
+        raise InputError(f"{weights} has values that are not finite in {broken}; mend the file.")
 
 
 def _source(weights: Path) -> dict[str, str]:
@@ -172,7 +178,9 @@ def translate(
     groups = _joined(weights, groups, layout)
     wanted = {p: tuple(v.shape) for p, v in recognizer.abstract_params(network).items()}
     if key is not None and key not in groups:
-        raise InputError(f"{weights} has no tensors under {key!r}; it has {_listed(groups)}.")
+        named = ", ".join(repr(name) for name in groups if name)
+        mend = f"choose from {named}" if named else "leave --key out"
+        raise InputError(f"{weights} has no tensors under {key!r}; {mend}.")
     candidates = groups if key is None else {key: groups[key]}
     if not candidates:
         raise InputError(f"{weights} holds no tensors; give a file with a state dict.")
@@ -182,10 +190,13 @@ def translate(
         return merged[fitting[0]][0]
     if len(fitting) > 1:
         raise InputError(f"{weights} fits under several keys; choose with --key: {fitting}.")
-    best = min(merged, key=lambda k: len(merged[k][1]))
+    problems = min((problems for _, problems in merged.values()), key=len)
+    rest = len(problems) - LISTED
     raise InputError(
         f"{weights} does not fit network {network!r} (- missing, + unexpected, ! other shape); "
-        "check --network and --prefix:\n" + "\n".join(merged[best][1])
+        "check --network and --prefix:\n"
+        + "\n".join(problems[:LISTED])
+        + (f"\n and {rest} more" if rest > 0 else "")
     )
 
 
@@ -254,7 +265,3 @@ def _target(name: str, layout: Layout):
 def _compiled(layout: Layout) -> list[tuple[re.Pattern[str], str, str]]:
     """The rules; large networks have more than `re` remembers."""
     return [(re.compile(pattern), path, kind) for pattern, path, kind in layout.rules]
-
-
-def _listed(groups) -> str:
-    return ", ".join(repr(k) for k in groups) or "none at all"

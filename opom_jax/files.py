@@ -6,9 +6,11 @@ the user's cache folder.
 """
 
 import fcntl
+import glob
 import hashlib
 import json
 import os
+import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -54,6 +56,35 @@ def writing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             partial.unlink()
+
+
+@contextmanager
+def making(folder: Path) -> Iterator[Path]:
+    """Gives a temporary folder that becomes `folder` if the block succeeds, and vanishes if not;
+    those that killed processes left are removed first. OSError passes."""
+    for left in folder.parent.glob(f".{glob.escape(folder.name)}.*.partial"):
+        if not _works(left.suffixes[-2].removeprefix(".")):
+            shutil.rmtree(left)
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        os.rename(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _works(process: str) -> bool:
+    """Whether another process of this number lives; True for what is no number."""
+    if process == str(os.getpid()):
+        return False  # an earlier process of this number left it
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except (PermissionError, ValueError):
+        return True
+    return True
 
 
 @contextmanager
@@ -140,7 +171,8 @@ def journal(path: Path, good: Callable[[dict], bool]) -> list[dict]:
     with open(path, "rb") as file:
         for line in file:
             try:
-                entry = json.loads(line) if line.endswith(b"\n") else None
+                whole = line.endswith(b"\n")
+                entry = json.loads(line, parse_constant=_no_json) if whole else None
             except ValueError:
                 entry = None
             if not isinstance(entry, dict) or not good(entry):
@@ -152,9 +184,15 @@ def journal(path: Path, good: Callable[[dict], bool]) -> list[dict]:
     return lines
 
 
+def _no_json(constant: str) -> None:
+    """For NaN and infinities, which Python writes and reads but JSON does not have."""
+    raise ValueError(f"{constant} is no JSON")
+
+
 def append(path: Path, lines: Iterable[dict]) -> None:
-    """Adds lines to a journal; InputError if there is no room for them."""
-    text = "".join(json.dumps(line) + "\n" for line in lines)
+    """Adds lines to a journal; InputError if there is no room for them, ValueError if a number is
+    not finite."""
+    text = "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines)
     try:
         with open(path, "a", encoding="utf-8") as file:
             file.write(text)

@@ -1,6 +1,6 @@
 """A study in memory: people, masks of every method, black-box targets, protection rates.
 
-What `demo`, tables and benchmarks share. Above masks, baselines and evaluation, below the command
+What `demo` and tables share. Above masks, baselines and evaluation, below the command
 line; the people are synthetic and the networks those of the package, so a study needs nothing from
 outside.
 """

@@ -1,11 +1,13 @@
 """Files whole or not at all, and features that are kept."""
 
+import os
+
 import numpy as np
 import pytest
 
 from opom_jax import files
 from opom_jax.errors import InputError
-from opom_jax.evaluation.features import cached
+from opom_jax.evaluation.features import cached, check_features
 
 
 @pytest.mark.parametrize("name", ["file/table.csv", "absent/table.csv", "x" * 300])
@@ -27,6 +29,19 @@ def test_an_error_leaves_the_old_file(tmp_path):
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
+def test_what_killed_processes_left_is_removed(tmp_path):
+    """Also that of one with the number of this process, and nothing else."""
+    gone = [f".net.{number}.partial" for number in (os.getpid(), 10**7, 10**30)]
+    kept = [".net.1.partial", ".net.x.partial", f".other.{10**7}.partial", f"net.{10**7}.partial"]
+    for name in gone + kept:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").touch()
+    with files.making(tmp_path / "net") as partial:
+        (partial / "card").touch()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, "net"])
+    assert [path.name for path in (tmp_path / "net").iterdir()] == ["card"]
+
+
 def test_features_are_computed_once_and_again_when_damaged(tmp_path):
     wanted, calls = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32), []
 
@@ -45,3 +60,18 @@ def test_features_are_computed_once_and_again_when_damaged(tmp_path):
     assert len(calls) == 2
     cached(tmp_path, {"k": 2}, (3, 4), compute)
     assert len(calls) == 3
+
+
+@pytest.mark.parametrize(
+    "probes, more, wrong",
+    [
+        ([[1, 0], [np.nan, 0]], [[1, 0]], "not finite"),
+        ([[1, 0], [0, 1]], [[1, 0], [np.inf, 0]], "not finite"),
+        ([[1, 0], [0, 1]], [[0, 0]], "zero"),
+        ([[0.6, 0.8], [0.6, 0.8]], [[1, 0]], "the same for all photos"),
+    ],
+)
+def test_features_of_a_broken_network(probes, more, wrong):
+    with pytest.raises(InputError, match=f"'net' are {wrong}; convert or train"):
+        check_features("net", np.float32(probes), np.float32(more))
+    check_features("net", np.eye(2, dtype=np.float32), np.float32([[1, 0]]))

@@ -307,7 +307,7 @@ def read(
     """
     symbol = Path(symbol)
     groups = mxnet_file.read(parameters)
-    content = contents(symbol)
+    content = contents(symbol, what="symbol file of MXNet, NAME-symbol.json")
     try:
         stored = json.loads(content)
         nodes, heads = _nodes(stored), [int(head[0]) for head in stored["heads"]]
@@ -320,8 +320,15 @@ def read(
                 graph.entered(name, array)
         needed = _needed(nodes, output or nodes[heads[0]].name)
         images = [n.name for n in needed if n.operator == "null" and n.name not in graph.arrays]
-        if len(images) != 1:
-            raise Untranslatable(f"needs one image and {parameters} lacks {images or 'none'}")
+        if not images:
+            raise Untranslatable("takes no image")
+        if lacking := images[1:]:
+            names = ", ".join(map(repr, lacking[:3]))
+            raise Untranslatable(
+                f"and {Path(parameters).name} are of different networks or damaged (of the arrays "
+                f"that it needs, {len(lacking)} are not there: {names})",
+                "give both files of one network",
+            )
         for node in needed:
             if node.operator != "null":
                 chosen(OPERATORS, node.operator, f"in node {node.name!r} the operator")(graph, node)

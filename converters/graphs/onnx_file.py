@@ -53,6 +53,8 @@ def read(
     content = contents(path)
     try:
         model = onnx.load_model_from_string(content)  # protobuf alone, whatever the file is called
+        if not model.HasField("graph"):
+            raise ValueError("no model")
     except Exception as error:  # protobuf has errors of its own
         raise InputError(f"{path} is no ONNX file or damaged; export it again.") from error
     try:

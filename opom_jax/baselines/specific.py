@@ -64,12 +64,12 @@ class Attack:
     diversity: float = 0.0
 
 
-# The paper gives no settings for Fig. 6. FIM and M-DI2-APF have those of its other masks, the
-# latter also the decay of its Eq. 14 and the probability of Xie et al.; LowKey has those of its
+# The paper gives no settings for Fig. 6. FIM has those of its other masks, M-DI2-APF those of its
+# masks with momentum (Eq. 14, 100 steps) and the probability of Xie et al.; LowKey has those of its
 # published code (0.0025 and 0.005 of 0..1), in the same ball as the others.
 METHODS = {
     "fim": Attack(feature_distance),
-    "m_di2_apf": Attack(feature_distance, decay=1.0, diversity=0.5),
+    "m_di2_apf": Attack(feature_distance, steps=100, decay=1.0, diversity=0.5),
     "lowkey": Attack(lowkey(ssim_distance), step_size=0.0025 * 255, steps=50, noise=0.005 * 255),
 }
 

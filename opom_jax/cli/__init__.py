@@ -8,8 +8,10 @@ sentence on standard error and exit code 2, before anything is computed.
 import ctypes
 import importlib
 import os
+import re
 import sys
 import warnings
+from collections.abc import Iterable
 
 from absl import flags as absl_flags
 
@@ -100,10 +102,23 @@ def _parse(module, argv: list[str]) -> absl_flags.FlagValues | None:
     try:
         rest = module.define(values, argv)  # parsed once: tuples grow with each parsing
     except absl_flags.Error as error:
-        raise InputError(f"{str(error).splitlines()[0]}; see --help.") from error
+        raise refused(error) from error
     if rest:
         raise InputError(f"Unexpected argument {rest[0]!r}; flags look like --name=value.")
     return values
+
+
+def refused(error: absl_flags.Error) -> InputError:
+    """What absl says of a flag; of a boolean it would say it as a Python tuple."""
+    said = re.sub(r"\('Non-boolean .*", "must be true or false", str(error).splitlines()[0])
+    return InputError(f"{said}; see --help.")
+
+
+def refuse(flags: absl_flags.FlagValues, names: Iterable[str], what: str) -> None:
+    """Raises InputError for the first of these flags that was given, as it means nothing there."""
+    for name in names:
+        if flags[name].present:
+            raise InputError(f"--{name} means nothing for {what}; leave it out.")
 
 
 def _usage() -> str:

@@ -5,6 +5,7 @@ experiment needs; the command line overrides single keys with `--config.key=valu
 refused.
 """
 
+import ast
 import inspect
 import math
 import re
@@ -18,6 +19,7 @@ from absl import flags as absl_flags
 from ml_collections import config_flags
 
 from opom_jax.baselines import settings as baselines
+from opom_jax.cli import refused
 from opom_jax.data import lists, pairs, people
 from opom_jax.errors import InputError
 from opom_jax.files import unusable
@@ -107,6 +109,9 @@ def define(
     argv = [_quoted(argument) for argument in argv]
     absl_flags.DEFINE_string("workdir", None, workdir_help, flag_values=flags)
     given = next((a for a in argv if re.match(r"--?config(=|$)", a)), "--config")
+    first = next((a for a in argv if re.match(r"--?(no)?config[.=]|--?config$", a)), given)
+    if given in argv and first != given:
+        raise InputError(f"{given} must come before {first}, which changes it; put it first.")
     try:
         config_flags.DEFINE_config_file(
             "config",
@@ -120,9 +125,14 @@ def define(
     except absl_flags.Error as error:
         if "parsing config file" in str(error):
             raise _unloadable(given, str(error)) from error
-        raise InputError(f"{str(error).splitlines()[0]}; see --help.") from error
+        raise refused(error) from error
     except (Exception, SystemExit) as error:  # a config file is a program and may raise anything
         raise _unloadable(given, f"{type(error).__name__}: {error}") from error
+    _check_kinds(given, found, known)
+    return rest
+
+
+def _check_kinds(given: str, found: dict[str, Any], known: dict[str, Any]) -> None:
     for key in sorted(found.keys() - known.keys()):
         raise _unknown(key, known)
     for key, default in known.items():
@@ -131,15 +141,28 @@ def define(
             raise InputError(
                 f"{given}: config.{key}={found.get(key)!r} must be a {type(default).__name__}."
             )
-    return rest
+    if not all(isinstance(target, str) for target in found.get("targets", ())):
+        raise InputError(
+            f"config.targets={found['targets']!r} must be names of folders; write "
+            "--config.targets=NETWORK,NETWORK."
+        )
 
 
 def _quoted(argument: str) -> str:
     """--config.targets=a,b as the literal that absl's tuples want."""
     flag, _, value = argument.partition("=")
-    if flag.lstrip("-") != "config.targets" or value.startswith(("(", "[", "'", '"')):
+    if flag.lstrip("-") != "config.targets":
         return argument
-    return f"{flag}={tuple(filter(None, value.split(',')))!r}"
+    if not value.startswith(("(", "[", "'", '"')):
+        return f"{flag}={tuple(filter(None, value.split(',')))!r}"
+    try:
+        ast.literal_eval(value)
+    except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
+        raise InputError(
+            f"{argument}: brackets or quotes are not closed, or a name in brackets has no quotes; "
+            f"write {flag}=NETWORK,NETWORK."
+        ) from error
+    return argument
 
 
 def _unknown(key: str, known: dict[str, Any]) -> InputError:
@@ -160,8 +183,8 @@ def settings(config: Config) -> Settings:
     flat |= {key.removeprefix("baseline."): value for key, value in flat.items()}
     chosen = kind(**{name: flat[name] for name in kind.__dataclass_fields__})
     chosen.check()
-    several = config.method in METHODS and not config.dropout and 2 <= config.diverse <= 100
-    wanted = f"0, or 2 to 100 with one of {', '.join(METHODS)} and without dropout"
+    several = config.method in METHODS and 2 <= config.diverse <= 100
+    wanted = f"0, or 2 to 100 with one of {', '.join(METHODS)}"
     require("diverse", config.diverse, config.diverse == 0 or several, wanted)
     checks = {
         "precision": PRECISIONS,

@@ -5,20 +5,24 @@ convert --weights=FILE.params --network=NAME --out=FOLDER
 convert --weights=FOLDER --out=FILE.safetensors
 
 Converts published weights into a network folder. With --network the file's arrays go into a family
-of this package: every array must be found once and every name used, or all that differ are listed.
-ONNX files and MXNet's pairs hold the whole network and need no family; MXNet's arrays alone go into
-the families of the paper's targets. The last form is the way back: the state dict of the network's
-torch original.
+of this package: every array must be found once and every name used, or the first that differ are
+listed. ONNX files and MXNet's pairs hold the whole network and need no family; MXNet's arrays alone
+go into the families of the paper's targets. The last form is the way back: the state dict of the
+network's torch original.
 """
 
 from pathlib import Path
 
 from absl import flags as absl_flags
 
-from converters.convert import SCALINGS, convert, convert_graph
+from converters.convert import SCALINGS, SIDE, convert, convert_graph
 from converters.export import export
+from opom_jax.cli import refuse
 from opom_jax.errors import InputError
 from opom_jax.networks.registry import CHANNELS, NETWORKS
+
+OF_ARRAYS = ("network", "key", "prefix")  # flags
+OF_GRAPHS = ("output", "size", "scaling", "channels")
 
 
 def define(flags: absl_flags.FlagValues, argv: list[str]) -> list[str]:
@@ -32,7 +36,12 @@ def define(flags: absl_flags.FlagValues, argv: list[str]) -> list[str]:
     string("symbol", None, "MXNet's symbol file, beside its .params.", flag_values=flags)
     string("output", None, "The embedding's name, if not the first output.", flag_values=flags)
     absl_flags.DEFINE_integer(
-        "size", 112, "Side of the image, where the file leaves it open.", 8, 1024, flag_values=flags
+        "size",
+        None,
+        f"Side of the image, where the file leaves it open; {SIDE} if not given.",
+        8,
+        1024,
+        flag_values=flags,
     )
     absl_flags.DEFINE_enum(
         "scaling", None, list(SCALINGS), "Pixel values that the graph wants.", flag_values=flags
@@ -51,15 +60,16 @@ def run(flags: absl_flags.FlagValues) -> None:
     whole = flags.symbol is not None or Path(flags.weights or "").suffix.lower() == ".onnx"
     for name in ("weights", "out") if whole else ("weights", "network", "out"):
         if not flags[name].value:
-            raise InputError(f"--{name} is missing; see --help.")
+            pair = name == "network" and Path(flags.weights).suffix.lower() == ".params"
+            raise InputError(f"--{name}{' or --symbol' if pair else ''} is missing; see --help.")
     if not whole:
-        _refuse(flags, ("output", "scaling"), "a file of named arrays")
+        refuse(flags, OF_GRAPHS, "a file of named arrays")
         folder = convert(
             flags.weights, flags.network, flags.out, key=flags.key, prefix=flags.prefix
         )
         print(f"{flags.network}: {folder}")
         return
-    _refuse(flags, ("network", "key", "prefix"), "a file that holds the whole network")
+    refuse(flags, OF_ARRAYS, "a file that holds the whole network")
     folder = convert_graph(
         flags.weights,
         flags.out,
@@ -75,12 +85,5 @@ def run(flags: absl_flags.FlagValues) -> None:
 def _export(flags: absl_flags.FlagValues) -> None:
     if not flags.weights:
         raise InputError("--weights is missing; name the folder of the network to export.")
-    for_files = ("network", "key", "prefix", "symbol", "output", "scaling")
-    _refuse(flags, for_files, "the export of a network")
+    refuse(flags, (*OF_ARRAYS, "symbol", *OF_GRAPHS), "the export of a network")
     print(f"safetensors: {export(flags.weights, flags.out)}")
-
-
-def _refuse(flags: absl_flags.FlagValues, names: tuple[str, ...], what: str) -> None:
-    for name in names:
-        if flags[name].value is not None:
-            raise InputError(f"--{name} means nothing for {what}; leave it out.")

@@ -29,10 +29,10 @@ from opom_jax.data import images
 from opom_jax.data.people import Person, flat_images
 from opom_jax.errors import InputError
 from opom_jax.evaluation import report
-from opom_jax.evaluation.features import cached, extractor
+from opom_jax.evaluation.features import cached, check_features, extractor
 from opom_jax.evaluation.identification import pooled, ranks
 from opom_jax.files import cache_folder, read_config
-from opom_jax.masks.store import mask_path, mask_paths, read_mask
+from opom_jax.masks.store import epsilon_of, mask_path, mask_paths, read_mask
 from opom_jax.networks import recognizer
 from opom_jax.networks.recognizer import Recognizer
 
@@ -100,6 +100,7 @@ def run(flags: absl_flags.FlagValues) -> None:
 
         clean, others = features("probes"), features("distractors")
         hidden = masked(probes, owners)
+        check_features(network.name, clean, others, *hidden)
         rows = {"none": [(clean, clean)], "masked": [(own, clean) for own in hidden]}
         if config.gallery == "protected":
             rows["protected"] = list(zip(hidden, hidden[1:] + hidden[:1], strict=True))
@@ -149,7 +150,7 @@ def _targets(config) -> list[Recognizer]:
 
 def _check_people(people: Sequence[Person], workdir: Path, size: int, diverse: int) -> None:
     """Every person has two probes and masks that were made for them."""
-    made = _made_from(workdir)
+    made, epsilon = _made_from(workdir), epsilon_of(_run_of(workdir))
     for k, person in enumerate(people):
         if len(person.probes) < 2:
             raise InputError(
@@ -163,7 +164,7 @@ def _check_people(people: Sequence[Person], workdir: Path, size: int, diverse: i
                 f"{len(person.train)} of {person.name}; evaluate with the config.data of generate."
             )
         for path in mask_paths(workdir, k, diverse):
-            read_mask(path, size)
+            read_mask(path, size, epsilon)
 
 
 def _made_from(workdir: Path) -> dict[int, tuple[str, int]]:
@@ -178,18 +179,20 @@ def _made_from(workdir: Path) -> dict[int, tuple[str, int]]:
         raise InputError(f"{path} is damaged; run the same generate command again.") from error
 
 
+def _run_of(workdir: Path) -> dict:
+    """The configuration of generate; empty for masks from elsewhere."""
+    return read_config(workdir) if (workdir / "config.json").exists() else {}
+
+
 def _diverse(workdir: Path) -> int:
     """How many diverse masks generate made for each person; 0 for the ordinary one."""
-    found = (workdir / "config.json").exists()
-    count = read_config(workdir).get("diverse", 0) if found else 0
+    count = _run_of(workdir).get("diverse", 0)
     if not isinstance(count, int) or not 0 <= count <= 100:
         raise InputError(f"{workdir / 'config.json'} has diverse={count!r}; make the masks again.")
     return count
 
 
 def _white_box(workdir: Path, targets: Sequence[Recognizer]) -> list[str]:
-    if not (workdir / "config.json").exists():
-        return []
-    surrogate = read_config(workdir).get("surrogate")
+    surrogate = _run_of(workdir).get("surrogate")
     digest = surrogate.get("weights_sha256") if isinstance(surrogate, dict) else None
     return [target.name for target in targets if target.digest == digest]

@@ -109,6 +109,7 @@ def _make(store: Store, settings, network, people: Sequence[Person], size: int, 
     progress = Progress("generate", "people", finished)
     for ids, batch in zip(pending, _batches(people, pending, size, data), strict=True):
         made, metrics = make(batch)
+        _check_made(network.name, [people[person].name for person in ids], made, metrics)
         lines = [
             {"name": people[person].name, "photos": len(people[person].train)}
             | {name: values[k].tolist() for name, values in metrics.items()}
@@ -117,6 +118,16 @@ def _make(store: Store, settings, network, people: Sequence[Person], size: int, 
         store.write(ids, made[: len(ids)], lines)
         finished += len(ids)
         progress(finished, len(people))
+
+
+def _check_made(surrogate: str, names: Sequence[str], made: np.ndarray, metrics: dict) -> None:
+    """Refuses what a broken surrogate makes, before it is stored."""
+    for k, name in enumerate(names):
+        if not all(np.isfinite(values[k]).all() for values in (made, *metrics.values())):
+            raise InputError(
+                f"Surrogate {surrogate!r} makes a mask for {name} that is not finite; look at the "
+                "surrogate with `models check`, convert or train it again."
+            )
 
 
 def _batches(

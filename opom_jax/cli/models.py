@@ -11,7 +11,6 @@ folder per person, or synthetic people if none is named, and whether its preproc
 import dataclasses
 import difflib
 import itertools
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +20,12 @@ from converters.catalogue import PUBLIC, Public
 from converters.convert import SCALINGS, convert, convert_graph, pixels
 from converters.fetch import download
 from converters.listing import FORMATS, rows, scaling
+from opom_jax.cli import refuse
 from opom_jax.cli.config import use_precision
 from opom_jax.cli.progress import Progress
 from opom_jax.data import images, people, synthetic
 from opom_jax.errors import InputError
-from opom_jax.evaluation.features import BATCH, extractor
+from opom_jax.evaluation.features import BATCH, check_features, extractor
 from opom_jax.evaluation.separation import FAR, Separation, Spread, disguised, separation
 from opom_jax.files import cache_folder, held, private_folder
 from opom_jax.networks import recognizer
@@ -55,9 +55,10 @@ def define(flags: absl_flags.FlagValues, argv: list[str]) -> list[str]:
         "alternatives", False, "Try other channels and scalings in any case.", flag_values=flags
     )
     words = flags(argv)[1:]
-    for flag, word in zip(("action", "name"), words, strict=False):
+    takes = ("action",) if words[:1] == ["list"] else ("action", "name")
+    for flag, word in zip(takes, words, strict=False):
         flags[flag].parse(word)
-    return words[2:]
+    return words[len(takes) :]
 
 
 def run(flags: absl_flags.FlagValues) -> None:
@@ -66,6 +67,8 @@ def run(flags: absl_flags.FlagValues) -> None:
         raise InputError(f"What to do is missing; choose from {', '.join(ACTIONS)}.")
     if flags.action != "list" and not flags.name:
         raise InputError(f"models {flags.action} needs a network; see `models list`.")
+    others = {flag for own in FLAGS.values() for flag in own} - {*FLAGS[flags.action]}
+    refuse(flags, sorted(others), f"models {flags.action}")
     ACTIONS[flags.action](flags)
 
 
@@ -103,8 +106,6 @@ def _public(name: str) -> Public:
 
 
 def _make(name: str, public: Public, shelf: Path, downloads: Path) -> None:
-    for left in shelf.glob(f".{name}.*.partial"):  # of a process that was killed
-        shutil.rmtree(left)
     paths = [downloads / Path(file.path).name for file in public.files]
     for file, path in zip(public.files, paths, strict=True):
         progress = Progress(f"fetching {path.name}", "bytes")
@@ -125,7 +126,9 @@ def _check(flags: absl_flags.FlagValues) -> None:
     else:
         photos = synthetic.photos(UNSEEN, 5, progress=Progress("drawing people", "photos"))
         photos, labels = photos.reshape(-1, *photos.shape[2:]), np.repeat(np.arange(len(photos)), 5)
-    found = separation(_features(network, photos, Progress("checking", "photos")), labels)
+    features = _features(network, photos, Progress("checking", "photos"))
+    check_features(network.name, features)
+    found = separation(features, labels)
     print(_report(network, found))
     if not flags.faces:
         print("These people are synthetic; networks of real faces are not made for them: --faces.")
@@ -200,3 +203,8 @@ def _best(network: Recognizer, photos: np.ndarray, labels: np.ndarray) -> str:
 
 
 ACTIONS = {"list": _list, "fetch": _fetch, "check": _check}
+FLAGS = {
+    "list": ("format",),
+    "fetch": ("name",),
+    "check": ("name", "faces", "people", "photos", "size", "resize", "alternatives"),
+}

@@ -76,7 +76,8 @@ def from_lists(
 
     Raises:
       InputError: an unreadable or empty list, a bad line or missing photo (by list and line),
-        line counts that do not divide into people, lists of different numbers of people.
+        line counts that do not divide into people, lists of different numbers of people or of the
+        same people in another order, a photo in both lists.
     """
     _check_counts(train_per_person=train_per_person, test_per_person=test_per_person, limit=limit)
     train = _grouped(train_list, read_list(train_list, root, list_format), train_per_person)
@@ -88,6 +89,8 @@ def from_lists(
             f"{str(train_list)!r} has {len(train)} people but {str(test_list)!r} has "
             f"{len(probes)}; give lists of the same people and their photos per person."
         )
+    if test_list:
+        _check_pairs(train, probes, str(test_list))
     people = [Person(*person) for person in zip(_names(train), train, probes, strict=True)]
     return people[: limit or None]
 
@@ -151,6 +154,25 @@ def _grouped(path: StrPath, photos: list[Path], per_person: int) -> list[tuple[P
             f"list or the number of photos per person."
         )
     return [tuple(photos[k : k + per_person]) for k in range(0, len(photos), per_person)]
+
+
+def _check_pairs(
+    train: list[tuple[Path, ...]], probes: list[tuple[Path, ...]], test_list: str
+) -> None:
+    """Refuses what shows that person k of one list is not person k of the other."""
+    ours, theirs = ([photos[0].parent.name for photos in people] for people in (train, probes))
+    if set(ours) == set(theirs) and ours != theirs:
+        wrong = next(k for k, pair in enumerate(zip(ours, theirs, strict=True)) if len({*pair}) > 1)
+        raise InputError(
+            f"Person {wrong} is {ours[wrong]!r} in the training list and {theirs[wrong]!r} in "
+            f"{test_list!r}; give both lists the same order."
+        )
+    seen = {photo for photos in train for photo in photos}
+    again = [photo for photos in probes for photo in photos if photo in seen]
+    if again:
+        raise InputError(
+            f"{test_list!r} names {str(again[0])!r}, a training photo; test masks on other photos."
+        )
 
 
 def _names(people: list[tuple[Path, ...]]) -> list[str]:

@@ -12,9 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from opom_jax.errors import InputError
 from opom_jax.networks.recognizer import Recognizer, normalize
 
 BATCH = 64  # images of one compiled call
+ALIKE = 1e-6  # features that differ by less are the same
 
 
 def extractor(network: Recognizer) -> Callable[[Iterable[np.ndarray]], np.ndarray]:
@@ -37,6 +39,31 @@ def extractor(network: Recognizer) -> Callable[[Iterable[np.ndarray]], np.ndarra
 def _unit(embed: Callable) -> Callable:
     """Jitted once for all networks of a kind."""
     return jax.jit(lambda params, images: normalize(embed(params, images.astype(jnp.float32))))
+
+
+def check_features(network: str, probes: np.ndarray, *more: np.ndarray) -> None:
+    """Refuses what a broken network makes of photos, which ranks would take for recognition.
+
+    Args:
+      network: its name.
+      probes: f32[B,D] of unit length, of unlike photos.
+      more: other features f32[B,D], of any photos.
+
+    Raises:
+      InputError: features that are not finite, or zero, or probes' that are all the same.
+    """
+    lengths = np.concatenate([np.linalg.norm(found, axis=1) for found in (probes, *more)])
+    if not np.isfinite(lengths).all():
+        wrong = "not finite"
+    elif not lengths.all():
+        wrong = "zero"
+    elif np.ptp(probes, axis=0).max() < ALIKE:
+        wrong = "the same for all photos"
+    else:
+        return
+    raise InputError(
+        f"The features of the network {network!r} are {wrong}; convert or train it again."
+    )
 
 
 def cached(

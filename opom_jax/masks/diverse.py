@@ -16,7 +16,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from opom_jax.masks.generate import Batch, Settings, person_noise, published_noise, rule
+from opom_jax.masks.generate import (
+    Batch,
+    Settings,
+    of_step,
+    person_noise,
+    published_noise,
+    rule,
+)
 from opom_jax.masks.objectives import MEASURES, Scene, objective
 from opom_jax.masks.update import State, init, update
 from opom_jax.networks.recognizer import Params, Recognizer, normalize
@@ -36,14 +43,14 @@ def diverse_masks(network: Recognizer, settings: Settings, batch: Batch, count: 
     """
     settings.check()
     start, step = _compiled(network.embed, settings, count)
-    photos, valid = jnp.asarray(batch.photos), jnp.asarray(batch.valid)
+    ids, photos, valid = map(jnp.asarray, batch)
     noise = None
     if settings.start == "published":
         seeds = [dataclasses.replace(settings, seed=settings.seed + m) for m in range(count)]
         noise = np.stack([published_noise(own, photos.shape[1:]) for own in seeds])
-    state, clean = start(network.params, jnp.asarray(batch.ids), noise, photos)
+    state, clean = start(network.params, ids, noise, photos)
     for done in range(settings.steps):
-        state = step(network.params, state, photos, clean, valid, np.int32(done))
+        state = step(network.params, state, ids, photos, clean, valid, np.int32(done))
     return np.asarray(state.mask)
 
 
@@ -75,18 +82,21 @@ def _compiled(embed: Callable[[Params, jax.Array], jax.Array], settings: Setting
         state = jax.vmap(lambda own: init(rule(settings), images, own))(noise)
         return state, normalize(embed(params, images))
 
-    def step(params, state: State, photos, clean, valid, done):
+    def step(params, state: State, person, photos, clean, valid, done):
+        images = photos.astype(jnp.float32)
+        surrogate, clean = of_step(embed, settings, params, person, done, images, clean)
+
         def scalar(masked):
-            features = normalize(embed(params, masked.reshape(-1, *masked.shape[2:])))
+            features = normalize(surrogate(params, masked.reshape(-1, *masked.shape[2:])))
             features = features.reshape(*masked.shape[:2], -1)
             scene = Scene(clean, features, valid, done < settings.initial_steps, *bounds)
             return increase(scene, valid)
 
-        gradient, images = jax.grad(scalar)(state.masked), photos.astype(jnp.float32)
+        gradient = jax.grad(scalar)(state.masked)
         move = functools.partial(update, rule(settings), images=images, valid=valid)
         return jax.vmap(lambda own, up: move(own, up))(state, gradient)
 
     return (
         jax.jit(jax.vmap(start, (None, 0, None, 0))),
-        jax.jit(jax.vmap(step, (None, 0, 0, 0, 0, None)), donate_argnums=1),
+        jax.jit(jax.vmap(step, (None, 0, 0, 0, 0, 0, None)), donate_argnums=1),
     )

@@ -169,6 +169,24 @@ def rule(settings: Settings) -> Rule:
     return Rule(settings.epsilon, settings.step_size, settings.momentum, settings.form)
 
 
+def of_step(
+    embed: Embed,
+    settings: Settings,
+    params: Params,
+    person: jax.Array,
+    count: jax.Array,
+    images: jax.Array,
+    clean: jax.Array,
+) -> tuple[Embed, jax.Array]:
+    """The network that one step of a person attacks, and the clean features f32[N,D] of the images
+    f32[N,H,W,C]; with dropout both have a draw of their own, as published."""
+    if not settings.dropout:
+        return embed, clean
+    keys = transfer.keys(settings.seed, person, count)
+    draw = partial(transfer.dfanet, embed, settings.dropout, settings.form)
+    return draw(keys[1]), normalize(draw(keys[0])(params, images))
+
+
 def loss_and_gradient(
     embed: Embed,
     settings: Settings,
@@ -234,11 +252,8 @@ def _generator(embed: Embed, settings: Settings) -> Generator:
         return begin(params, ids, noise, photos)
 
     def step(params, state: State, person, photos, clean, valid, count):
-        images, surrogate = photos.astype(jnp.float32), embed
-        if settings.dropout:  # the clean features have a draw of their own, as published
-            keys = transfer.keys(settings.seed, person, count)
-            draw = partial(transfer.dfanet, embed, settings.dropout, settings.form)
-            clean, surrogate = normalize(draw(keys[0])(params, images)), draw(keys[1])
+        images = photos.astype(jnp.float32)
+        surrogate, clean = of_step(embed, settings, params, person, count, images, clean)
         metrics, gradient = loss_and_gradient(
             surrogate, settings, params, state.masked, clean, valid, count
         )

@@ -9,6 +9,7 @@ A batch is done when all its masks and lines are there. Masks appear whole by re
 appended after them, and what an interruption left of a line is cut away at the next start.
 """
 
+import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,6 +18,8 @@ import numpy as np
 
 from opom_jax import files
 from opom_jax.errors import InputError
+
+SLACK = 1e-3  # beyond epsilon, 0..255 scale: rounding
 
 
 def mask_path(workdir: Path, person: int) -> Path:
@@ -29,6 +32,13 @@ def mask_paths(workdir: Path, person: int, diverse: int = 0) -> list[Path]:
     if not diverse:
         return [mask_path(workdir, person)]
     return [workdir / "masks" / f"mask_id{person}_{m}.npy" for m in range(diverse)]
+
+
+def epsilon_of(config: dict) -> float:
+    """The largest change of a pixel, 0..255, in a run's configuration; infinite if it has none."""
+    settings = config.get("settings")
+    epsilon = settings.get("epsilon") if isinstance(settings, dict) else None
+    return epsilon if isinstance(epsilon, int | float) else math.inf
 
 
 class Store:
@@ -62,7 +72,11 @@ class Store:
 
     def done(self, people: Sequence[int]) -> bool:
         """Whether masks and metrics of all these people are there, and whole."""
-        return all(p in self.recorded and all(map(_whole, self._paths(p))) for p in people)
+        most = epsilon_of(self.config)
+        return all(
+            p in self.recorded and all(_whole(path, most) for path in self._paths(p))
+            for p in people
+        )
 
     def write(self, people: Sequence[int], masks: np.ndarray, lines: Sequence[dict]) -> None:
         """Stores a batch: masks f32[P,H,W,3], diverse ones f32[P,M,H,W,3], and a JSON-like dict of
@@ -97,18 +111,20 @@ def _has_number(line: dict) -> bool:
     return isinstance(line.get("id"), int)
 
 
-def _whole(path: Path) -> bool:
+def _whole(path: Path, epsilon: float) -> bool:
     try:
-        return np.lib.format.open_memmap(path, mode="r").shape[:1] == (3,)
+        mask = np.lib.format.open_memmap(path, mode="r")
+        kind = mask.shape[:1] == (3,) and mask.dtype.kind == "f"
+        return kind and bool(np.isfinite(mask).all() and np.abs(mask).max() <= epsilon + SLACK)
     except (OSError, ValueError, EOFError):
         return False
 
 
-def read_mask(path: Path, size: int) -> np.ndarray:
+def read_mask(path: Path, size: int, epsilon: float = math.inf) -> np.ndarray:
     """One mask as f32[H,W,3] from a file f32[3,H,W], never unpickled.
 
     Raises:
-      InputError: missing, damaged, of another shape or not finite.
+      InputError: missing, damaged, of another shape, not finite or beyond epsilon.
     """
     try:
         mask = np.lib.format.open_memmap(path, mode="r")  # trusts no header, unpickles nothing
@@ -123,4 +139,9 @@ def read_mask(path: Path, size: int) -> np.ndarray:
         )
     if not np.isfinite(mask).all():
         raise InputError(f"{path} holds values that are not finite; make it again.")
+    if (most := np.abs(mask).max()) > epsilon + SLACK:
+        raise InputError(
+            f"{path} changes pixels by up to {most:.6g}, more than the epsilon={epsilon:g} of its "
+            "config.json; make it again with generate."
+        )
     return np.array(mask.transpose(1, 2, 0), np.float32)

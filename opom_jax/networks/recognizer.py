@@ -11,7 +11,6 @@ import functools
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -213,22 +212,18 @@ def save(
     }
     if isinstance(network, Spec):
         card["graph"] = network.build.graph.to_json()  # pyright: ignore
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
-        partial.mkdir(parents=True)
-        if half:
-            half_size.write(partial / half_size.FILE, arrays)
-        else:
-            checkpointer = ocp.StandardCheckpointer()
-            checkpointer.save((partial / "params").absolute(), dict(arrays))
-            checkpointer.wait_until_finished()
-        card["params_sha256"] = files.content_sha256(_weights(partial))
-        (partial / "card.json").write_text(json.dumps(card, indent=1) + "\n")
-        os.rename(partial, folder)
+        with files.making(folder) as partial:
+            if half:
+                half_size.write(partial / half_size.FILE, arrays)
+            else:
+                checkpointer = ocp.StandardCheckpointer()
+                checkpointer.save((partial / "params").absolute(), dict(arrays))
+                checkpointer.wait_until_finished()
+            card["params_sha256"] = files.content_sha256(_weights(partial))
+            (partial / "card.json").write_text(json.dumps(card, indent=1) + "\n")
     except Exception as error:  # a full disk is a ValueError of tensorstore
         raise InputError(f"{folder} cannot be written ({first_line(error)}); mend that.") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def load(folder: os.PathLike | str, precision: str = "float32") -> Recognizer:
@@ -240,8 +235,8 @@ def load(folder: os.PathLike | str, precision: str = "float32") -> Recognizer:
       precision: as in `recognizer`.
 
     Raises:
-      InputError: no card, a card of an unknown network or other shapes, damaged weights, a name
-        that is not in the zoo or was not fetched.
+      InputError: no card, a card of an unknown network or other shapes, damaged weights, values
+        that are not finite, a name that is not in the zoo or was not fetched.
     """
     folder = resolved(folder)
     card = read_card(folder)
@@ -271,7 +266,16 @@ def load(folder: os.PathLike | str, precision: str = "float32") -> Recognizer:
     network = recognizer(kind, arrays, name=name, precision=precision)
     if network.digest != card["weights_sha256"]:
         raise InputError(f"{weights} does not hold what its card says; convert again.")
+    if broken := not_finite(arrays):
+        raise InputError(
+            f"{folder} has values that are not finite in {broken}; convert or train it again."
+        )
     return network
+
+
+def not_finite(arrays: Mapping[str, np.ndarray]) -> str | None:
+    """The first path, sorted, whose array holds NaN or an infinity; None if there is none."""
+    return next((path for path in sorted(arrays) if not np.isfinite(arrays[path]).all()), None)
 
 
 def read_card(folder: Path) -> dict:
@@ -324,8 +328,9 @@ def resolved(folder: os.PathLike | str) -> Path:
     if prefix == "models":
         shelf, where = fetched(), "among the networks that `models fetch` has brought"
     if name not in on_shelf(shelf):
-        known = ", ".join(f"{prefix}:{known}" for known in on_shelf(shelf)) or "none, it is empty"
-        raise InputError(f"{str(folder)!r} is not {where}; choose from {known}.")
+        known = ", ".join(f"{prefix}:{known}" for known in on_shelf(shelf))
+        mend = f"choose from {known}" if known else "none is there yet, see `models list`"
+        raise InputError(f"{str(folder)!r} is not {where}; {mend}.")
     return shelf / name
 
 

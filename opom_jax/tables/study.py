@@ -45,12 +45,14 @@ class Masks:
         probe; a seed for random signs.
       diverse: masks a person (Eq. 19); 0 for the method's own one.
       photos: training photos used, the first ones; 0 for all.
+      also: surrogates that an attack on single probes climbs together with the first.
     """
 
     surrogate: str
     settings: Settings | str | int
     diverse: int = 0
     photos: int = 0
+    also: tuple[str, ...] = ()
 
 
 class Study:
@@ -95,7 +97,7 @@ class Study:
         if isinstance(settings, int):
             return laboratory.random_masks(len(train), train.shape[2], seed=settings)
         if isinstance(settings, str):
-            return self._image_masks(masks.surrogate, settings)
+            return self._image_masks((masks.surrogate, *masks.also), settings)
         if settings.method in UNIVERSAL:
             mask = self._universal(masks, train)
             return np.broadcast_to(mask, (len(train), *mask.shape))
@@ -148,15 +150,17 @@ class Study:
         shutil.rmtree(unfinished, ignore_errors=True)
         return mask
 
-    def _image_masks(self, surrogate: str, attack: str) -> np.ndarray:
-        network, probes = self.world.surrogates[surrogate], self.world.photos.probes
+    def _image_masks(self, surrogates: Sequence[str], attack: str) -> np.ndarray:
+        networks = [self.world.surrogates[name] for name in surrogates]
+        probes, names = self.world.photos.probes, "+".join(surrogates)
 
         def make() -> np.ndarray:
-            self.progress(f"masks of {attack} by {surrogate}")
-            return specific.image_masks([network], specific.METHODS[attack], probes)
+            self.progress(f"masks of {attack} by {names}")
+            return specific.image_masks(networks, specific.METHODS[attack], probes)
 
-        key = _by(network, attack, probes)
-        return self._kept("masks", f"{surrogate}-{attack}", key, make)
+        first, *more = networks
+        key = _by(first, attack, probes) | {"also": [network.digest for network in more]}
+        return self._kept("masks", f"{names}-{attack}", key, make)
 
     def found(self, masks: Masks | None, target: str) -> np.ndarray:
         """How often a target finds each person: i64[P,4], tests and identified at 1, 5, 10.
@@ -236,6 +240,7 @@ class Study:
                 "settings": _plain(masks.settings),
                 "diverse": masks.diverse,
                 "photos": masks.photos,
+                "also": [self.world.surrogates[name].digest for name in masks.also],
             }
         return {"masks": own, "target": self.world.targets[target].digest} | self._pictures
 
@@ -260,7 +265,11 @@ class Study:
         return found
 
 
-def _plain(settings: Settings | str | int):
+def _plain(settings: Settings | str | int) -> dict | int:
+    """As JSON."""
+    if isinstance(settings, str):
+        attack = vars(specific.METHODS[settings]).items()
+        return {"attack": settings} | {k: v for k, v in attack if not callable(v)}
     return dataclasses.asdict(settings) if isinstance(settings, Settings) else settings
 
 

@@ -98,6 +98,15 @@ def draw_weights(seed: int) -> dict[str, np.ndarray]:
     return {path: draw(path, v.shape).astype(np.float32) for path, v in shapes.items()}
 
 
+def save_broken(folder: Path, bias: float) -> Path:
+    """Saves a network whose embedding is this number everywhere, whatever it sees."""
+    shapes = recognizer.abstract_params(NETWORK)
+    arrays = {path: np.zeros(v.shape, np.float32) for path, v in shapes.items()}
+    arrays["embedding_bn/bias"] += bias
+    recognizer.save(folder, NETWORK, arrays, {})
+    return folder
+
+
 def draw_photo(rng: np.random.Generator, path: Path, size: int = 112) -> None:
     """A smooth random picture."""
     path.parent.mkdir(parents=True, exist_ok=True)

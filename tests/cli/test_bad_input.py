@@ -9,12 +9,15 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import helper
 from PIL import Image
 
 from opom_jax.cli import evaluate
 from opom_jax.masks import generate as masks
 from opom_jax.networks import recognizer
+from tests.converters import goodfiles
 
 ROOT = Path(__file__).resolve().parents[2]
 NETWORK = "mobilefacenet_lh185k"
@@ -73,6 +76,8 @@ def test_no_verb_lists_the_verbs(opom):
         assert f"\n  {verb} " in answer.out
 
 
+ARRAYS = ["convert", "--weights=x", f"--network={NETWORK}", "--out=y"]
+EXPORT = ["convert", "--weights=zoo:target_senet", "--out=y.safetensors"]
 COMMAND_LINES = [
     (["generat"], ["'generat'", "generate"]),
     (["--config.seed=1"], ["'--config.seed=1'", "generate"]),
@@ -90,6 +95,13 @@ COMMAND_LINES = [
     (["convert", "--weights=x", "--out=y"], ["--network"]),
     (["convert", "--weights=x", f"--network={NETWORK}"], ["--out"]),
     (["convert", "--weights=x", "--network=vgg", "--out=y"], ["'vgg'", NETWORK]),
+    (["convert", "--weights=x.params", "--out=y"], ["--network or --symbol is missing"]),
+    ([*ARRAYS, "--channels=RGB"], ["--channels means nothing for a file of named arrays"]),
+    ([*ARRAYS, "--size=112"], ["--size means nothing for a file of named arrays"]),
+    ([*EXPORT, f"--network={NETWORK}"], ["--network means nothing for the export"]),
+    ([*EXPORT, "--key=a"], ["--key means nothing for the export"]),
+    ([*EXPORT, "--channels=BGR"], ["--channels means nothing for the export"]),
+    ([*EXPORT, "--size=96"], ["--size means nothing for the export"]),
 ]
 
 
@@ -162,7 +174,15 @@ def test_no_config_file(opom, tmp_path, name):
 def test_config_file_after_its_overrides(world, opom, tmp_path):
     (tmp_path / "own.py").write_text(BASE + "    return config\n")
     answer = opom(*world.generate(tmp_path / "new"), f"--config={tmp_path / 'own.py'}")
-    check_refused(answer, "--config.", "before")
+    first = f"--config.surrogate={world.network}"
+    check_refused(answer, f"own.py must come before {first}", "put it first")
+
+
+def test_a_boolean_is_refused_in_words(world, opom, tmp_path):
+    answer = opom(*world.generate(tmp_path / "new"), "--config.data.resize=maybe")
+    check_refused(answer, "resize=maybe: must be true or false")
+    answer = opom("models", "check", "x", "--resize=maybe")
+    check_refused(answer, "resize=maybe: must be true or false")
 
 
 VALUES = {
@@ -217,10 +237,9 @@ def test_value_of_a_baseline(world, opom, tmp_path, key, value):
     check_refused(opom(*world.generate(tmp_path / "new", *flags)), key)
 
 
-@pytest.mark.parametrize("flag", ["--config.method=fi_uap_all", "--config.dropout=0.1"])
-def test_what_diverse_masks_cannot_have(world, opom, tmp_path, flag):
-    flags = flag, "--config.diverse=2"
-    check_refused(opom(*world.generate(tmp_path / "new", *flags)), "diverse=2", "without dropout")
+def test_a_baseline_makes_one_mask(world, opom, tmp_path):
+    flags = "--config.method=fi_uap_all", "--config.diverse=2"
+    check_refused(opom(*world.generate(tmp_path / "new", *flags)), "diverse=2", "convex_hull")
     assert not (tmp_path / "new").exists()
 
 
@@ -462,6 +481,45 @@ def test_weights(opom, tmp_path, content):
     assert set(tmp_path.iterdir()) == before
 
 
+@pytest.fixture
+def onnx_file(tmp_path) -> Path:
+    """Of a network that makes 12 numbers of an image of 2 x 2."""
+    sides = {"x": [1, 3, 2, 2], "y": [1, 12]}
+    x, y = (helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, s) for n, s in sides.items())
+    graph = helper.make_graph([helper.make_node("Flatten", ["x"], ["y"])], "net", [x], [y])
+    onnx.save(helper.make_model(graph), tmp_path / "net.onnx")
+    return tmp_path / "net.onnx"
+
+
+def test_a_size_other_than_the_files_own(opom, onnx_file, tmp_path):
+    command = ["convert", f"--weights={onnx_file}", "--scaling=none", f"--out={tmp_path / 'out'}"]
+    check_refused(opom(*command, "--size=96"), onnx_file, "images of 2 x 2", "leave --size=96 out")
+    assert not (tmp_path / "out").exists()
+
+
+KINDS = {"h5": "Keras weights", "params": "MXNet", "onnx": "ONNX", "pth": "torch checkpoint"}
+
+
+@pytest.mark.parametrize("kind, named", KINDS.items(), ids=KINDS)
+def test_weights_of_no_kind(opom, tmp_path, kind, named):
+    """The mend is for what the name says."""
+    path, out = tmp_path / f"weights.{kind}", tmp_path / "out"
+    command = ["convert", f"--weights={path}", f"--out={out}"]
+    command += [] if kind == "onnx" else [f"--network={NETWORK}"]
+    path.write_text("What has been written here is text.\n")
+    check_refused(opom(*command), path, named)
+    path.write_bytes(b"")
+    check_refused(opom(*command), f"{path} is empty", "fetch it again")
+
+
+@pytest.mark.parametrize("name", ["nowhere.json", "folder"])
+def test_no_symbol_file(opom, tmp_path, name):
+    (tmp_path / "folder").mkdir()
+    weights = goodfiles.params_file(tmp_path / "net.params", {})
+    command = [f"--weights={weights}", f"--symbol={tmp_path / name}", f"--out={tmp_path / 'out'}"]
+    check_refused(opom("convert", *command), tmp_path / name, "symbol file of MXNet")
+
+
 def test_malicious_weights(opom, tmp_path):
     path, marker = tmp_path / "weights.pth", tmp_path / "marker"
     path.write_bytes(pickle.dumps({"conv1.conv.weight": Malicious(marker)}))
@@ -491,20 +549,28 @@ def test_weights_of_another_network(opom, torch_file, tmp_path):
     sentence, *names = answer.errors
     assert answer.code == 2 and answer.out == ""
     assert str(torch_file) in sentence and "check --network and --prefix" in sentence
-    assert names == sorted(names)
+    *names, rest = names
+    assert names == sorted(names) and len(names) == 20
     assert names[:2] == [
         " ! conv1.conv.weight (3, 3), wanted for stem/conv/kernel (3, 3, 3, 32)",
         " + fc.weight (2,)",
     ]
     missing = set(recognizer.abstract_params(NETWORK)) - {"stem/conv/kernel"}
-    assert {name.split()[1] for name in names[2:]} == missing
+    assert {name.split()[1] for name in names[2:]} < missing
     assert all(name.startswith(" - ") for name in names[2:])
+    assert rest == f" and {len(missing) - 18} more"
     assert set(tmp_path.iterdir()) == {torch_file}
 
 
 def test_weights_under_another_key(opom, torch_file, tmp_path):
     answer = opom(*convert(torch_file, tmp_path / "out", "--key=model"))
-    check_refused(answer, torch_file, "'model'", "'state_dict'")
+    check_refused(answer, torch_file, "'model'", "choose from 'state_dict'")
+
+
+def test_a_key_of_a_file_without_groups(opom, tmp_path):
+    path = goodfiles.safetensors_file(tmp_path / "net.safetensors")
+    answer = opom(*convert(path, tmp_path / "out", "--key=nope"))
+    check_refused(answer, path, "no tensors under 'nope'; leave --key out")
 
 
 @pytest.mark.parametrize("name", ["full", "file", "file/below"])
@@ -630,6 +696,31 @@ def test_mask(own, opom, damage, named):
     before = files(own.root / "run")
     check_refused(opom(*own.evaluate(own.root / "run")), path, named)
     assert files(own.root / "run") == before
+
+
+TARGETS = {
+    "(1,2)": "config.targets=(1, 2) must be names of folders",
+    "(('zoo:target_senet',),)": "must be names of folders",
+    "('zoo:target_senet'": "brackets or quotes are not closed",
+    "(zoo:target_senet,zoo:target_sface)": "a name in brackets has no quotes",
+    "'zoo:target_senet": "brackets or quotes are not closed",
+}
+
+
+@pytest.mark.parametrize("value, named", TARGETS.items(), ids=TARGETS)
+def test_targets_that_are_no_names(own, opom, value, named):
+    answer = opom("evaluate", f"--workdir={own.root / 'run'}", f"--config.targets={value}")
+    check_refused(answer, named, "write --config.targets=NETWORK,NETWORK")
+
+
+def test_mask_beyond_its_epsilon(own, opom):
+    (own.root / "run" / "config.json").write_text('{"settings": {"epsilon": 8.0}}')
+    path = own.root / "run" / "masks" / "mask_id1.npy"
+    np.save(path, np.full(RIGHT, -8.01, np.float32))
+    check_refused(opom(*own.evaluate(own.root / "run")), path, "8.01", "epsilon=8 of")
+    np.save(path, np.full(RIGHT, -8.0005, np.float32))  # rounding: the next one is looked at
+    path.with_name("mask_id2.npy").unlink()
+    check_refused(opom(*own.evaluate(own.root / "run")), "mask_id2.npy is missing")
 
 
 PAIRS = "a/1.png a/2.png 1\na/1.png b/1.png 0\n"

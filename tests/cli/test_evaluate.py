@@ -15,6 +15,7 @@ from opom_jax.cli import evaluate
 from opom_jax.cli import photos as reading
 from opom_jax.evaluation import features
 from opom_jax.networks import recognizer
+from tests.cli.conftest import save_broken
 
 PEOPLE, PROBES = "abc", 3
 SETS = "probes", "distractors"
@@ -208,6 +209,17 @@ def test_diverse_masks(world, opom, elsewhere):
     (masks / "mask_id1_2.npy").unlink()
     answer = opom(*world.evaluate(elsewhere))
     assert answer.code == 2 and "mask_id1_2.npy is missing" in answer.errors[0]
+
+
+@pytest.mark.parametrize("bias, wrong", [(0, "zero"), (1, "the same for all photos")])
+def test_a_target_that_sees_nothing(world, opom, elsewhere, bias, wrong):
+    """Its ranks would say that everybody is recognised."""
+    broken = save_broken(elsewhere.parent / "broken", bias)
+    answer = opom(*world.evaluate(elsewhere), f"--config.targets={broken}")
+    assert (answer.code, answer.out) == (2, "")
+    (line,) = answer.errors
+    assert f"'broken' are {wrong}; convert or train it again." in line
+    assert not (elsewhere / "results.json").exists()
 
 
 def test_zero_masks_protect_as_none(world, opom, elsewhere):

@@ -17,6 +17,7 @@ from opom_jax.masks import generate as masks
 from opom_jax.masks.diverse import diverse_masks
 from opom_jax.masks.generate import Batch, Settings
 from opom_jax.networks import recognizer
+from tests.cli.conftest import save_broken
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = Settings(steps=2, initial_steps=1)
@@ -149,6 +150,25 @@ def test_a_missing_mask_is_made_again(world, opom, workdir, finished):
     (workdir / "masks/mask_id1.npy").unlink()
     assert opom(*world.generate(workdir)).code == 0
     assert files(workdir) == files(finished)
+
+
+def test_a_mask_with_other_values_is_made_again(world, opom, workdir, finished):
+    for k, value in enumerate((np.nan, 20.0)):
+        mask = np.load(workdir / f"masks/mask_id{k}.npy")
+        mask[0, 3, 5] = value
+        np.save(workdir / f"masks/mask_id{k}.npy", mask)
+    assert opom(*world.generate(workdir)).code == 0
+    assert files(workdir) == files(finished)
+
+
+def test_a_surrogate_that_sees_nothing(world, opom, tmp_path):
+    """0 / 0 in its unit features: NaN, which is never stored."""
+    blind = world._replace(network=save_broken(tmp_path / "blind", 0))
+    answer = opom(*blind.generate(tmp_path / "run"))
+    assert (answer.code, answer.out) == (2, "")
+    (line,) = answer.errors
+    assert "Surrogate 'blind' makes a mask for a that is not finite" in line
+    assert set(files(tmp_path / "run")) == {"config.json"}
 
 
 # Dies with half a mask in the partial file of person 1.

@@ -29,6 +29,7 @@ from converters.listing import rows, scaling
 from opom_jax.networks import recognizer
 from opom_jax.networks.recognizer import abstract_params
 from opom_jax.networks.registry import NETWORKS
+from tests.cli.conftest import save_broken
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZE, NUMBERS = 8, 5
@@ -406,7 +407,7 @@ def test_killed_in_the_middle(opom, cache, server, content):
 
 
 def test_what_a_killed_conversion_left(opom, cache):
-    left = cache / "models" / ".tiny.123.partial"
+    left = cache / "models" / f".tiny.{10**7}.partial"  # a number that no process has
     private(left)
     (left / "card.json").write_text("{}")
     assert recognizer.on_shelf(cache / "models") == []
@@ -416,7 +417,7 @@ def test_what_a_killed_conversion_left(opom, cache):
 
 @pytest.mark.parametrize("name", ["models:none", "models:", "models:../tiny", "models:.tiny"])
 def test_a_network_that_was_not_fetched(cache, name):
-    with pytest.raises(recognizer.InputError, match="models fetch.*none, it is empty"):
+    with pytest.raises(recognizer.InputError, match="models fetch.*none is there yet, see"):
         recognizer.load(name)
 
 
@@ -517,6 +518,14 @@ def test_a_network_that_recognises_nobody(opom, world):
     assert "synthetic" not in answer.out
 
 
+def test_a_network_that_sees_nothing(opom, world, tmp_path):
+    broken = save_broken(tmp_path / "broken", 1)
+    answer = opom("models", "check", broken, f"--faces={world.people}")
+    assert (answer.code, answer.out) == (2, "")
+    (line,) = answer.errors
+    assert "'broken' are the same for all photos" in line
+
+
 def test_faces_that_cannot_be_used(opom, world, tmp_path):
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "a").symlink_to(world.people / "a")
@@ -543,7 +552,11 @@ def test_faces_that_cannot_be_used(opom, world, tmp_path):
         (["check"], "needs a network"),
         (["check", "nowhere"], "nowhere is no converted network"),
         (["check", "mobilefacenet_xiaoccer"], "models fetch"),
-        (["list", "a", "b"], "'b'"),
+        (["list", "a", "b"], "'a'"),
+        (["list", "--people=3"], "--people means nothing for models list; leave it out"),
+        (["list", "--name=a"], "--name means nothing for models list"),
+        (["fetch", "tiny", "--alternatives"], "--alternatives means nothing for models fetch"),
+        (["check", "tiny", "--format=csv"], "--format means nothing for models check"),
         (["list", "--format=html"], "format"),
         (["check", "zoo:target_senet", "--photos=1"], "photos"),
     ],

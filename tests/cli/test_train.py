@@ -163,6 +163,16 @@ def test_refused(train, tmp_path, monkeypatch, flags, named):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_start_with_weights_that_are_not_finite(train, tmp_path, monkeypatch):
+    """Seen before anybody is drawn."""
+    shapes = recognizer.abstract_params("tiny").items()
+    arrays = {path: np.full(v.shape, np.nan, np.float32) for path, v in shapes}
+    recognizer.save(tmp_path / "net", "tiny", arrays, {})
+    monkeypatch.setattr(sources, "from_synthetic", lambda *_: pytest.fail("drawn"))
+    answer = train("--config.data.people=", f"--config.init={tmp_path / 'net'}")
+    check_refused(answer, tmp_path / "net", "not finite in bn/bias", "convert or train it again")
+
+
 def test_one_person(train, people, tmp_path):
     for person in "bcde":
         (people / person).rename(tmp_path / person)

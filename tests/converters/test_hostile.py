@@ -299,6 +299,11 @@ def within(field, content):
     return bytes((field << 3 | 2, size & 127 | 128, size >> 7 & 127 | 128, size >> 14)) + content
 
 
+def test_a_model_without_graph(tmp_path):
+    (tmp_path / "a.onnx").write_bytes(b"\x08\x07")  # the version of its format, and no more
+    assert "is no ONNX file or damaged" in refused(onnx_file.read, tmp_path / "a.onnx")
+
+
 def test_graphs_nested_deeply(tmp_path):
     """Bytes, because protobuf does not write what it would not read."""
     content = b""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from opom_jax.networks.registry import NETWORKS
 from opom_jax.networks.resnet import ResNet
 from tests import mxnet_twins
 from tests.agreement import check_agree
+from tests.converters import goodfiles
 
 FILE = Path("net.params")
 SIZE, EMBEDDING = 48, 7
@@ -166,6 +168,19 @@ def test_all_that_differs_is_listed(groups):
         " - head/bn/var (128,)",
         " - stem_prelu/slope (4,)",
     ]
+
+
+def test_a_symbol_file_of_another_network(narrow, tmp_path):
+    """Three of the names, whole, and how many there are."""
+    symbol, parameters = mxnet_twins.write(tmp_path, *narrow)
+    kept = {"arg:fc1_weight": np.zeros((2, 2), np.float32)}
+    goodfiles.params_file(parameters, kept)
+    with pytest.raises(InputError, match="different networks .* give both files") as caught:
+        mxnet.read(symbol, parameters, (SIZE, SIZE), "fc1")
+    names = {node["name"] for node in json.loads(symbol.read_text())["nodes"]}
+    listed = re.search(r"(\d+) are not there: (.*)\)", str(caught.value))
+    assert listed and int(listed[1]) > 50
+    assert len({name.strip("'") for name in listed[2].split(", ")} & names) == 3
 
 
 def test_a_name_in_both_groups(groups):

@@ -96,6 +96,21 @@ def test_lists_pair_people_by_position(tmp_path):
     assert from_lists(tmp_path, train, 0, test, 0) == people
 
 
+def test_lists_of_the_same_people_in_another_order_are_refused(tmp_path):
+    make(tmp_path, "train/ann/1.jpg", "train/bob/1.jpg", "test/ann/2.jpg", "test/bob/2.jpg")
+    train = write(tmp_path / "a", "train/ann/1.jpg", "train/bob/1.jpg")
+    test = write(tmp_path / "b", "test/bob/2.jpg", "test/ann/2.jpg")
+    assert "'ann' in the training list and 'bob'" in refusal(
+        from_lists, tmp_path, train, 1, test, 1
+    )
+
+
+def test_a_training_photo_is_no_test_photo(tmp_path):
+    make(tmp_path, "ann/1.jpg", "bob/1.jpg")
+    train = write(tmp_path / "a", "ann/1.jpg", "bob/1.jpg")
+    assert "1.jpg', a training photo" in refusal(from_lists, tmp_path, train, 1, train, 1)
+
+
 def test_lists_keep_their_order_and_may_be_ragged(tmp_path):
     make(tmp_path, "b/2.jpg", "b/1.jpg", "a/1.jpg")
     lines = write(tmp_path / "list", "b/2.jpg", "b/1.jpg", "a/1.jpg")

@@ -23,9 +23,9 @@ def batch():
     return Batch(np.arange(2, dtype=np.int32), photos, np.array([[1, 1, 1], [1, 1, 0]], np.float32))
 
 
-@pytest.mark.parametrize("start", ["published", "person"])
-def test_one_mask_is_the_methods_own(network, batch, start):
-    settings = Settings(steps=3, initial_steps=1, start=start)
+@pytest.mark.parametrize("start, dropout", [("published", 0.0), ("person", 0.0), ("person", 0.1)])
+def test_one_mask_is_the_methods_own(network, batch, start, dropout):
+    settings = Settings(steps=3, initial_steps=1, start=start, dropout=dropout)
     alone = generate(generator(network, settings), network.params, settings, batch)[0]
     found = diverse_masks(network, settings, batch, 1)
     # single signs may turn where a gradient is as good as zero

@@ -99,6 +99,7 @@ BAD_LINES = {
     "no id": b'{"name": "b"}\n',
     "an id that is no number": b'{"id": "1"}\n',
     "blank": b"\n",
+    "NaN": b'{"id": 1, "objective": [NaN, -Infinity]}\n',
 }
 
 
@@ -114,6 +115,22 @@ def test_bad_lines_are_cut_away_and_made_again(workdir, bad, rest):
         assert kept.recorded == {0}
     write(workdir)
     assert files(workdir) == wanted
+
+
+def test_numbers_that_json_has_not_are_not_written(tmp_path):
+    with Store(tmp_path, CONFIG) as kept, pytest.raises(ValueError, match="JSON"):
+        kept.write([0], MASKS[:1], [{"objective": [float("nan")]}])
+    assert not (tmp_path / "metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -8.01])
+def test_a_mask_with_other_values_is_not_done(tmp_path, value):
+    config = CONFIG | {"settings": {"epsilon": 8.0}}
+    with Store(tmp_path, config) as kept:
+        kept.write([0], np.clip(MASKS[:1] * 2, -8.0005, 8.0005), LINES[:1])
+        assert kept.done([0])
+        np.save(mask_path(tmp_path, 0), np.full((3, SIZE, SIZE), value, np.float32))
+        assert not kept.done([0])
 
 
 def test_a_finished_run_is_left_alone(workdir):

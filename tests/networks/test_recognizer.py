@@ -251,6 +251,12 @@ def test_an_existing_folder_is_kept(saved, arrays):
     assert (saved / "card.json").read_bytes() == before
 
 
+def test_what_an_earlier_process_of_this_number_left(tmp_path, arrays):
+    (tmp_path / f".net.{os.getpid()}.partial" / "params").mkdir(parents=True)
+    save(tmp_path / "net", SMALL, arrays, {})
+    assert [path.name for path in tmp_path.iterdir()] == ["net"]
+
+
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_an_interrupted_save_leaves_nothing(monkeypatch, tmp_path, arrays, error):
     def fail(*_):
@@ -319,6 +325,16 @@ def test_other_weights_than_the_card_says(folder):
     change_card(folder, weights_sha256="0" * 64)
     with pytest.raises(InputError, match="does not hold what its card says"):
         load(folder)
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_weights_that_are_not_finite(tmp_path, arrays, value):
+    broken = {path: array.copy() for path, array in arrays.items()}
+    for path in ("stem/bn/var", "head/kernel"):
+        broken[path].flat[-1] = value
+    save(tmp_path / "net", SMALL, broken, {})
+    with pytest.raises(InputError, match=r"net has values that .* finite in head/kernel; convert"):
+        load(tmp_path / "net")
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove", "empty"])
