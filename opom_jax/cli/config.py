@@ -20,7 +20,7 @@ from ml_collections import config_flags
 
 from opom_jax.baselines import settings as baselines
 from opom_jax.cli import refused
-from opom_jax.data import people
+from opom_jax.data import lists, pairs, people
 from opom_jax.errors import InputError
 from opom_jax.files import unusable
 from opom_jax.masks.generate import Settings
@@ -51,6 +51,7 @@ def get_config() -> Config:
         precision="float32",  # or "bfloat16": convolutions
         people_per_batch=0,  # 0: chosen from memory_gib
         memory_gib=0.0,  # for a batch on the device; 0: 2 on CPU, 60 % of what is free elsewhere
+        diverse=0,  # masks a person, 2 or more, each away from the others (Eq. 19); 0: the one
         rounding="truncate",  # of masked probes to uint8: "truncate" as published, or "round"
         gallery="clean",  # or "protected": also masked probes against masked gallery photos
         baseline=ml_collections.config_dict.create(
@@ -71,6 +72,8 @@ def get_config() -> Config:
             list_format="path",  # or "megaface": the path is the second column
             distractors="",  # a folder or a list
             distractors_format="",  # of that list, if another than list_format
+            pairs="",  # a list of pairs of photos for 1:1 verification
+            pairs_format="path",  # "path path 1|0" a line, or "lfw": LFW's own pairs.txt
             limit=0,  # people; 0: all
             image_size=112,
             resize=False,  # other sizes: resized, or else refused
@@ -180,12 +183,16 @@ def settings(config: Config) -> Settings:
     flat |= {key.removeprefix("baseline."): value for key, value in flat.items()}
     chosen = kind(**{name: flat[name] for name in kind.__dataclass_fields__})
     chosen.check()
+    several = config.method in METHODS and 2 <= config.diverse <= 100
+    wanted = f"0, or 2 to 100 with one of {', '.join(METHODS)}"
+    require("diverse", config.diverse, config.diverse == 0 or several, wanted)
     checks = {
         "precision": PRECISIONS,
         "rounding": ("truncate", "round"),
         "gallery": ("clean", "protected"),
-        "data.list_format": people.LIST_FORMATS,
-        "data.distractors_format": ("", *people.LIST_FORMATS),
+        "data.list_format": lists.LIST_FORMATS,
+        "data.distractors_format": ("", *lists.LIST_FORMATS),
+        "data.pairs_format": tuple(pairs.PAIRS_FORMATS),
     }
     for key, allowed in checks.items():
         require(key, _get(config, key), _get(config, key) in allowed, f"one of {allowed}")

@@ -1,32 +1,38 @@
 """evaluate --workdir=FOLDER [--config=FILE] --config.targets=NETWORK,NETWORK,...
 
 Measures how well the masks of WORKDIR protect the probes of `config.data` against target networks,
-and how well no mask does; prints a table and writes results.json, results.csv and people.csv.
+and how well no mask does; prints a table and writes results.json, results.csv and people.csv, and
+evaluation.json: what was measured of what.
 With --config.gallery=protected also whether a masked photo finds the person's other masked photos,
-as when the mask is on everything that was ever published (the M-M of Table 6). The mean leaves out
+as when the mask is on everything that was ever published (the M-M of Table 6). Of diverse masks the
+rates are means over masks, and the photo that is looked for has the next mask. The mean leaves out
 targets that are the surrogate itself (marked *).
+
+With --config.data.pairs=FILE also 1:1 verification: a line names two photos, relative to
+`config.data.root` (or `people`), and 1 (one person) or 0 (two). The first gets the mask of the
+person whose photo it is; verification.json and roc_<target>.csv are written.
 """
 
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from absl import flags as absl_flags
 
 from opom_jax.cli import config as options
+from opom_jax.cli import verify
+from opom_jax.cli.photos import pixels, under_masks
 from opom_jax.cli.progress import Progress
 from opom_jax.data import images
 from opom_jax.data.people import Person, flat_images
 from opom_jax.errors import InputError
 from opom_jax.evaluation import report
-from opom_jax.evaluation.features import BATCH, cached, check_features, extractor
-from opom_jax.evaluation.identification import TOP, Ranks, ranks
+from opom_jax.evaluation.features import cached, check_features, extractor
+from opom_jax.evaluation.identification import pooled, ranks
 from opom_jax.files import cache_folder, read_config
-from opom_jax.masks.apply import apply_mask
-from opom_jax.masks.store import epsilon_of, mask_path, read_mask
+from opom_jax.masks.store import epsilon_of, mask_path, mask_paths, read_mask
 from opom_jax.networks import recognizer
 from opom_jax.networks.recognizer import Recognizer
 
@@ -47,7 +53,8 @@ def run(flags: absl_flags.FlagValues) -> None:
     options.use_precision(config.precision)
     targets = _targets(config)
     people = options.load_people(data)
-    _check_people(people, workdir, data.image_size)
+    diverse = _diverse(workdir)
+    _check_people(people, workdir, data.image_size, diverse)
     if not os.access(workdir, os.W_OK):
         raise InputError(f"{workdir} cannot be written, where the results go; change its rights.")
     white_box = _white_box(workdir, targets)
@@ -56,21 +63,26 @@ def run(flags: absl_flags.FlagValues) -> None:
         raise InputError("config.data.distractors is missing; name a folder or a list of images.")
     list_format = data.distractors_format or data.list_format
     distractors = flat_images(data.distractors, data.root, list_format)
+    pairs = verify.load(data, people)
+    photos: dict[str, Sequence[Path]] = {"probes": probes, "distractors": distractors}
+    if pairs:
+        photos["pairs"] = pairs.pairs.photos
     digests = {
-        "probes": images.inspect(
-            probes, data.image_size, data.resize, progress=_progress("probes")
-        ),
-        "distractors": images.inspect(
-            distractors, data.image_size, data.resize, progress=_progress("distractors")
-        ),
+        what: images.inspect(
+            paths, data.image_size, data.resize, progress=Progress(f"checking {what}", "photos")
+        )
+        for what, paths in photos.items()
     }
-    counts = [len(person.probes) for person in people]
+    masks = list(zip(*(mask_paths(workdir, k, diverse) for k in range(len(people))), strict=True))
+    names, counts = zip(*((person.name, len(person.probes)) for person in people), strict=True)
+    owners = [k for k, count in enumerate(counts) for _ in range(count)]
     results: report.Results = {}
     lines: dict[str, list[list]] = {}
+    verified: dict[str, verify.Scores] = {}
     for network in targets:
         extract = extractor(network)
 
-        def features(what, paths, network=network, extract=extract):
+        def features(what, network=network, extract=extract):
             key = {
                 "network": network.digest,
                 "preprocessing": network.spec.card(),
@@ -78,22 +90,37 @@ def run(flags: absl_flags.FlagValues) -> None:
                 "size": data.image_size,
                 "precision": config.precision,
             }
-            shape = len(paths), network.spec.embedding
-            compute = lambda: extract(_pixels(paths, data))  # noqa: E731
+            shape = len(photos[what]), network.spec.embedding
+            compute = lambda: extract(pixels(photos[what], data))  # noqa: E731
             return cached(cache_folder() / "features", key, shape, compute)
 
-        clean, others = features("probes", probes), features("distractors", distractors)
-        masked = extract(_masked(people, workdir, data, config.rounding))
-        check_features(network.name, clean, others, masked)
-        rows = {"none": (clean, clean), "masked": (masked, clean)}
+        def masked(paths, owners, extract=extract):
+            each = ([own[k] for k in owners] for own in masks)
+            return [extract(under_masks(paths, own, config)) for own in each]
+
+        clean, others = features("probes"), features("distractors")
+        hidden = masked(probes, owners)
+        check_features(network.name, clean, others, *hidden)
+        rows = {"none": [(clean, clean)], "masked": [(own, clean) for own in hidden]}
         if config.gallery == "protected":
-            rows["protected"] = (masked, masked)
-        found = {row: ranks(*pair, counts, others) for row, pair in rows.items()}
-        results[network.name] = {row: _rates(found[row]) for row in rows}
-        lines[network.name] = _people_lines(network.name, found, people)
+            rows["protected"] = list(zip(hidden, hidden[1:] + hidden[:1], strict=True))
+        found = {row: pooled(ranks(*p, counts, others) for p in of) for row, of in rows.items()}
+        results[network.name] = {row: report.rates(found[row]) for row in rows}
+        lines[network.name] = report.people_lines(network.name, found, names)
+        if pairs:
+            under = masked(pairs.probes, pairs.owners)
+            verified[network.name] = verify.scores(pairs, features("pairs"), under)
     black_box = [t.name for t in targets if t.name not in white_box]
     results["mean"] = report.mean(results, black_box or white_box)
-    report.write(workdir, results, lines)
+    record = {
+        "data": data.to_dict(),
+        "photos_sha256": digests,
+        "targets": {network.name: network.digest for network in targets},
+        "precision": config.precision,
+        "rounding": config.rounding,
+        "gallery": config.gallery,
+    }
+    report.write(workdir, results, lines, record)
     unprotected = results["mean"]["none"]["top1"]
     if unprotected > MEANINGFUL:
         print(
@@ -102,6 +129,8 @@ def run(flags: absl_flags.FlagValues) -> None:
             file=sys.stderr,
         )
     print(report.markdown(results, white_box))
+    if pairs:
+        print(f"\n{verify.report(workdir, pairs, verified, white_box)}\n")
     print(f"results: {workdir / 'results.json'}")
 
 
@@ -119,8 +148,8 @@ def _targets(config) -> list[Recognizer]:
     return targets
 
 
-def _check_people(people: Sequence[Person], workdir: Path, size: int) -> None:
-    """Every person has two probes and a mask that was made for them."""
+def _check_people(people: Sequence[Person], workdir: Path, size: int, diverse: int) -> None:
+    """Every person has two probes and masks that were made for them."""
     made, epsilon = _made_from(workdir), epsilon_of(_run_of(workdir))
     for k, person in enumerate(people):
         if len(person.probes) < 2:
@@ -134,7 +163,8 @@ def _check_people(people: Sequence[Person], workdir: Path, size: int) -> None:
                 f"{mask_path(workdir, k)} was made from {photos} photos of {name}, not from "
                 f"{len(person.train)} of {person.name}; evaluate with the config.data of generate."
             )
-        read_mask(mask_path(workdir, k), size, epsilon)
+        for path in mask_paths(workdir, k, diverse):
+            read_mask(path, size, epsilon)
 
 
 def _made_from(workdir: Path) -> dict[int, tuple[str, int]]:
@@ -154,40 +184,15 @@ def _run_of(workdir: Path) -> dict:
     return read_config(workdir) if (workdir / "config.json").exists() else {}
 
 
+def _diverse(workdir: Path) -> int:
+    """How many diverse masks generate made for each person; 0 for the ordinary one."""
+    count = _run_of(workdir).get("diverse", 0)
+    if not isinstance(count, int) or not 0 <= count <= 100:
+        raise InputError(f"{workdir / 'config.json'} has diverse={count!r}; make the masks again.")
+    return count
+
+
 def _white_box(workdir: Path, targets: Sequence[Recognizer]) -> list[str]:
     surrogate = _run_of(workdir).get("surrogate")
     digest = surrogate.get("weights_sha256") if isinstance(surrogate, dict) else None
     return [target.name for target in targets if target.digest == digest]
-
-
-def _pixels(paths: Sequence[Path], data) -> Iterator[np.ndarray]:
-    batches = (paths[k : k + BATCH] for k in range(0, len(paths), BATCH))
-    return images.read_batches(batches, data.image_size, data.resize)
-
-
-def _masked(people: Sequence[Person], workdir: Path, data, rounding: str) -> Iterator[np.ndarray]:
-    owners = [k for k, person in enumerate(people) for _ in person.probes]
-    probes = [path for person in people for path in person.probes]
-    start = 0
-    for pixels in _pixels(probes, data):
-        own = owners[start : start + len(pixels)]
-        masks = {k: read_mask(mask_path(workdir, k), data.image_size) for k in sorted(set(own))}
-        yield apply_mask(pixels, np.stack([masks[k] for k in own]), rounding)
-        start += len(pixels)
-
-
-def _rates(found: Ranks) -> dict[str, float]:
-    rates = zip((f"top{k}" for k in TOP), found.protection().tolist(), strict=True)
-    return {**dict(rates), "tests": len(found.rank)}
-
-
-def _people_lines(target: str, found: dict[str, Ranks], people: Sequence[Person]) -> list[list]:
-    return [
-        [target, row, k, people[k].name, *counts.tolist()]
-        for row, of in found.items()
-        for k, counts in enumerate(of.per_person())
-    ]
-
-
-def _progress(what: str) -> Progress:
-    return Progress(f"checking {what}", "photos")

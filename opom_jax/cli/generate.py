@@ -2,7 +2,8 @@
 
 Makes one mask per person: WORKDIR/masks/mask_id<k>.npy (float32, (3,H,W), RGB), config.json and
 metrics.jsonl. The same command continues an interrupted run. Methods that make one mask for
-everybody store it for each person.
+everybody store it for each person. With --config.diverse=M every person has M masks,
+mask_id<k>_<m>.npy, that are also far from one another.
 """
 
 import hashlib
@@ -22,6 +23,7 @@ from opom_jax.data.people import Person
 from opom_jax.errors import InputError
 from opom_jax.files import read_config
 from opom_jax.masks import generate as masks
+from opom_jax.masks.diverse import diverse_masks
 from opom_jax.masks.store import Store
 from opom_jax.networks import recognizer
 
@@ -54,7 +56,7 @@ def run(flags: absl_flags.FlagValues) -> None:
     if not batch:
         most = max(len(person.train) for person in people)
         size, memory = config.data.image_size, config.memory_gib
-        batch = masks.people_that_fit(network, most, size, memory)
+        batch = masks.people_that_fit(network, most * max(1, config.diverse), size, memory)
     record = {
         "settings": {name: getattr(settings, name) for name in settings.__dataclass_fields__},
         "precision": config.precision,
@@ -67,21 +69,25 @@ def run(flags: absl_flags.FlagValues) -> None:
     }
     if settings.method in UNIVERSAL:
         record["universal"] = True
+    if config.diverse:
+        record["diverse"] = config.diverse
     with Store(workdir, record) as store:
         _make(store, settings, network, people, record["people_per_batch"], config.data)
-    print(f"{len(people)} masks: {workdir / 'masks'}")
+    print(f"{len(people) * max(1, config.diverse)} masks: {workdir / 'masks'}")
 
 
 def _digest(content) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def _maker(network, settings: masks.Settings, size: int, workdir: Path) -> Callable:
-    """A function of a `Batch` to masks f32[P,H,W,3] and {name of a metric: [P,...]}."""
+def _maker(network, settings: masks.Settings, size: int, workdir: Path, diverse: int) -> Callable:
+    """A function of a `Batch` to masks f32[P,(M,)H,W,3] and {name of a metric: [P,...]}."""
     if isinstance(settings, BaselineSettings):
         make = BASELINES[settings.method]
         progress = Progress("generate", "rounds") if settings.method in UNIVERSAL else None
         return lambda batch: make(network, settings, batch, size, workdir, progress)
+    if diverse:
+        return lambda batch: (diverse_masks(network, settings, batch, diverse), {})
     compiled = masks.generator(network, settings)
 
     def generate(batch: masks.Batch):
@@ -92,7 +98,7 @@ def _maker(network, settings: masks.Settings, size: int, workdir: Path) -> Calla
 
 
 def _make(store: Store, settings, network, people: Sequence[Person], size: int, data) -> None:
-    make = _maker(network, settings, size, store.workdir)
+    make = _maker(network, settings, size, store.workdir, store.config.get("diverse", 0))
     if settings.method in UNIVERSAL:  # sees everybody, and itself takes them in batches
         size = len(people)
     starts = range(0, len(people), size)

@@ -4,19 +4,16 @@ Photos come from a folder with a sub-folder per person, or from list files as pu
 one path a line, the photos of a person on consecutive lines. Nothing is decoded here.
 """
 
-import codecs
 import os
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
+from opom_jax.data.lists import StrPath, read_list, unreadable
 from opom_jax.errors import InputError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
-LIST_FORMATS = ("path", "megaface")
-
-StrPath = str | os.PathLike[str]
 
 
 class Person(NamedTuple):
@@ -83,10 +80,10 @@ def from_lists(
         same people in another order, a photo in both lists.
     """
     _check_counts(train_per_person=train_per_person, test_per_person=test_per_person, limit=limit)
-    train = _grouped(train_list, _read_list(train_list, root, list_format), train_per_person)
+    train = _grouped(train_list, read_list(train_list, root, list_format), train_per_person)
     probes: list[tuple[Path, ...]] = [()] * len(train)
     if test_list:
-        probes = _grouped(test_list, _read_list(test_list, root, list_format), test_per_person)
+        probes = _grouped(test_list, read_list(test_list, root, list_format), test_per_person)
     if len(train) != len(probes):
         raise InputError(
             f"{str(train_list)!r} has {len(train)} people but {str(test_list)!r} has "
@@ -112,7 +109,7 @@ def flat_images(
       InputError: no images, an unreadable folder or list, a bad line or missing image.
     """
     if not os.path.isdir(folder_or_list):
-        return _read_list(folder_or_list, root, list_format)
+        return read_list(folder_or_list, root, list_format)
     found: list[Path] = []
     folders, seen = [Path(folder_or_list)], set()
     while folders:
@@ -134,63 +131,17 @@ def _check_counts(**counts: int) -> None:
             raise InputError(f"{name} is {count}; give 0 or more.")
 
 
-def _unreadable(path: StrPath, what: str, error: Exception) -> InputError:
-    reason = getattr(error, "strerror", None) or error
-    return InputError(f"{str(path)!r} cannot be read ({reason}); give a readable {what}.")
-
-
 def _entries(folder: Path) -> list[Path]:
     """The visible entries of a folder, by name."""
     try:
         return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        raise _unreadable(folder, "folder", error) from error
+        raise unreadable(folder, "folder", error) from error
 
 
 def _photos(entries: Sequence[Path]) -> list[Path]:
     # Not isfile: a dangling link named as a photo is for the reader to refuse, not to pass over.
     return [e for e in entries if e.suffix.lower() in SUFFIXES and not os.path.isdir(e)]
-
-
-def _read_list(path: StrPath, root: StrPath, list_format: str) -> list[Path]:
-    """The photos of a list file, each an existing file; at least one."""
-    if list_format not in LIST_FORMATS:
-        raise InputError(f"list_format is {list_format!r}; give one of {', '.join(LIST_FORMATS)}.")
-    try:
-        data = Path(path).read_bytes().removeprefix(codecs.BOM_UTF8)
-    except (OSError, ValueError) as error:
-        raise _unreadable(path, "list", error) from error
-    photos = []
-    # Not splitlines: it also splits at characters that a file name may hold.
-    for number, line in enumerate(data.split(b"\n"), start=1):
-        where = f"line {number} of {str(path)!r}"
-        if entry := _entry(line, list_format, where):
-            photos.append(Path(root, entry))
-            if not os.path.isfile(photos[-1]):
-                raise InputError(
-                    f"{where} names {entry!r}, which is no file in {str(root)!r}; mend either."
-                )
-    if not photos:
-        raise InputError(f"{str(path)!r} is empty; give a list with one path a line.")
-    return photos
-
-
-def _entry(line: bytes, list_format: str, where: str) -> str:
-    """The path on a line of a list, relative to and inside the root; "" for a blank line."""
-    try:
-        text = line.decode("utf-8").strip()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{where} is not UTF-8 text; save the list as UTF-8.") from error
-    if text and list_format == "megaface":
-        columns = text.split()
-        if len(columns) < 2:
-            raise InputError(f"{where} has no second column; set list_format to 'path'.")
-        text = columns[1]
-    if "\0" in text:
-        raise InputError(f"{where} holds a NUL byte; save the list as UTF-8 text.")
-    if Path(text).anchor or os.path.normpath(text).split(os.sep)[0] == os.pardir:
-        raise InputError(f"{where} leaves the root with {text!r}; give a path inside the root.")
-    return text
 
 
 def _grouped(path: StrPath, photos: list[Path], per_person: int) -> list[tuple[Path, ...]]:

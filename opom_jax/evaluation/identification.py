@@ -5,7 +5,7 @@ distractors, for every j. Its rank is the number of distractors more similar tha
 target wins ties). Top-k protection is the share of such tests with rank >= k.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -37,6 +37,11 @@ class Ranks(NamedTuple):
         people = int(self.person.max()) + 1
         found = [np.bincount(self.person, self.rank < k, people) for k in TOP]
         return np.stack([np.bincount(self.person, minlength=people), *found], 1).astype(np.int64)
+
+
+def pooled(found: Iterable[Ranks]) -> Ranks:
+    """All tests of several, whose mean rates it has if each has as many."""
+    return Ranks(*map(np.concatenate, zip(*found, strict=True)))
 
 
 @jax.jit

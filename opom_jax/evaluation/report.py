@@ -5,11 +5,26 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from opom_jax.evaluation.identification import TOP
+from opom_jax.evaluation.identification import TOP, Ranks
 from opom_jax.files import writing
 
 # target -> row ("none" or "masked") -> {"top1", "top5", "top10": percent, "tests": count}
 Results = dict[str, dict[str, dict[str, float]]]
+
+
+def rates(found: Ranks) -> dict[str, float]:
+    """The protection rates of one row, in percent, and the number of tests."""
+    named = zip((f"top{k}" for k in TOP), found.protection().tolist(), strict=True)
+    return {**dict(named), "tests": len(found.rank)}
+
+
+def people_lines(target: str, found: Mapping[str, Ranks], names: Sequence[str]) -> list[list]:
+    """The lines of people.csv of one target, row by row."""
+    return [
+        [target, row, k, names[k], *counts.tolist()]
+        for row, of in found.items()
+        for k, counts in enumerate(of.per_person())
+    ]
 
 
 def mean(results: Results, targets: Iterable[str]) -> dict[str, dict[str, float]]:
@@ -41,16 +56,19 @@ def markdown(results: Results, white_box: Sequence[str] = ()) -> str:
     return "\n".join(lines)
 
 
-def write(workdir: Path, results: Results, people: Mapping[str, Sequence[Sequence]]) -> None:
-    """Writes results.json, results.csv and people.csv, each whole or not at all.
+def write(
+    workdir: Path, results: Results, people: Mapping[str, Sequence[Sequence]], record: dict
+) -> None:
+    """Writes results.json, results.csv, people.csv and evaluation.json, each whole or not at all.
 
     Args:
       workdir: an existing folder.
       results: rates in percent.
       people: CSV lines of people.csv without the header, by target and row.
+      record: JSON-like, what decided the results.
     """
-    with writing(workdir / "results.json") as path:
-        path.write_text(json.dumps(results, indent=1) + "\n")
+    for name, content in (("results", results), ("evaluation", record)):
+        write_json(workdir / f"{name}.json", content)
     keys = [*(f"top{k}" for k in TOP), "tests"]
     lines = [
         [target, row, *(rates[key] for key in keys)]
@@ -60,6 +78,12 @@ def write(workdir: Path, results: Results, people: Mapping[str, Sequence[Sequenc
     write_csv(workdir / "results.csv", ["target", "row", *keys], lines)
     header = ["target", "row", "id", "name", "tests", *(f"identified{k}" for k in TOP)]
     write_csv(workdir / "people.csv", header, [line for group in people.values() for line in group])
+
+
+def write_json(path: Path, content: Mapping) -> None:
+    """Writes a JSON-like mapping, whole or not at all."""
+    with writing(path) as partial:
+        partial.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def write_csv(path: Path, header: Sequence[str], lines: Iterable[Sequence]) -> None:

@@ -1,7 +1,8 @@
 """A folder of masks that is never half-written and always resumes.
 
     config.json         what the masks were made from; another configuration is refused
-    masks/mask_id<k>.npy  f32[3,H,W] RGB, as the published evaluator reads them
+    masks/mask_id<k>.npy  f32[3,H,W] RGB, as the published evaluator reads them; mask_id<k>_<m>.npy
+                        where config.json has a number of "diverse" masks
     metrics.jsonl       a line a person: objective and distance at every step
 
 A batch is done when all its masks and lines are there. Masks appear whole by renaming; lines are
@@ -24,6 +25,13 @@ SLACK = 1e-3  # beyond epsilon, 0..255 scale: rounding
 def mask_path(workdir: Path, person: int) -> Path:
     """Where the mask of the person with this number (from 0, in list order) is."""
     return workdir / "masks" / f"mask_id{person}.npy"
+
+
+def mask_paths(workdir: Path, person: int, diverse: int = 0) -> list[Path]:
+    """Where all masks of a person are: the one, or as many diverse ones."""
+    if not diverse:
+        return [mask_path(workdir, person)]
+    return [workdir / "masks" / f"mask_id{person}_{m}.npy" for m in range(diverse)]
 
 
 def epsilon_of(config: dict) -> float:
@@ -65,12 +73,16 @@ class Store:
     def done(self, people: Sequence[int]) -> bool:
         """Whether masks and metrics of all these people are there, and whole."""
         most = epsilon_of(self.config)
-        return all(p in self.recorded and _whole(mask_path(self.workdir, p), most) for p in people)
+        return all(
+            p in self.recorded and all(_whole(path, most) for path in self._paths(p))
+            for p in people
+        )
 
     def write(self, people: Sequence[int], masks: np.ndarray, lines: Sequence[dict]) -> None:
-        """Stores a batch: masks f32[P,H,W,3], and a JSON-like dict of metrics for each person."""
-        for person, mask in zip(people, masks, strict=True):
-            path = mask_path(self.workdir, person)
+        """Stores a batch: masks f32[P,H,W,3], diverse ones f32[P,M,H,W,3], and a JSON-like dict of
+        metrics for each person."""
+        paths = [path for person in people for path in self._paths(person)]
+        for path, mask in zip(paths, masks.reshape(-1, *masks.shape[-3:]), strict=True):
             with files.writing(path) as partial, open(partial, "wb") as file:
                 np.save(file, np.ascontiguousarray(mask.transpose(2, 0, 1), np.float32))
         new = [
@@ -80,6 +92,9 @@ class Store:
         ]
         files.append(self.workdir / "metrics.jsonl", new)
         self.recorded.update(people)
+
+    def _paths(self, person: int) -> list[Path]:
+        return mask_paths(self.workdir, person, self.config.get("diverse", 0))
 
     def _begin(self) -> None:
         masks = self.workdir / "masks"

@@ -202,11 +202,13 @@ VALUES = {
     "baseline.iterations": ["1.5"],
     "form": ["x"],
     "precision": ["float64", "32"],
+    "diverse": ["-1", "1", "101", "x"],
     "rounding": ["up"],
     "gallery": ["masked", ""],
     "surrogate": [""],
     "data.list_format": ["csv"],
     "data.distractors_format": ["csv"],
+    "data.pairs_format": ["csv"],
     "data.image_size": ["0", "-1", "100000"],
     "data.train_per_person": ["0", "-1"],
     "data.limit": ["-1"],
@@ -233,6 +235,12 @@ BASELINE_VALUES = {
 def test_value_of_a_baseline(world, opom, tmp_path, key, value):
     flags = ("--config.method=gap", f"--config.baseline.{key}={value}")
     check_refused(opom(*world.generate(tmp_path / "new", *flags)), key)
+
+
+def test_a_baseline_makes_one_mask(world, opom, tmp_path):
+    flags = "--config.method=fi_uap_all", "--config.diverse=2"
+    check_refused(opom(*world.generate(tmp_path / "new", *flags)), "diverse=2", "convex_hull")
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_baseline_has_no_momentum(world, opom, tmp_path):
@@ -715,6 +723,10 @@ def test_mask_beyond_its_epsilon(own, opom):
     check_refused(opom(*own.evaluate(own.root / "run")), "mask_id2.npy is missing")
 
 
+PAIRS = "a/1.png a/2.png 1\na/1.png b/1.png 0\n"
+FOUND = "{root}/pairs.txt"
+
+
 def write_text(name: str, text: str):
     return lambda own: (own.root / "run" / name).write_text(text)
 
@@ -731,6 +743,7 @@ EVALUATIONS = {
     "no masks": (lambda own: shutil.rmtree(own.root / "run"), [], ["mask_id0.npy is missing"]),
     "a damaged configuration": (write_text("config.json", "{"), [], ["config.json"]),
     "a list for a configuration": (write_text("config.json", "[]"), [], ["config.json"]),
+    "no number of masks": (write_text("config.json", '{"diverse": "2"}'), [], ["diverse='2'"]),
     "a damaged line": (write_text("metrics.jsonl", '{"id'), [], ["metrics.jsonl"]),
     "masks of others": (
         write_text("metrics.jsonl", '{"id": 0, "name": "z", "photos": 2}\n'),
@@ -756,6 +769,25 @@ EVALUATIONS = {
         [],
         ["distractors/3.png", "replace the file"],
     ),
+    "no list of pairs": (None, ["--config.data.pairs=" + FOUND], [FOUND, "readable list"]),
+    "a bad pair": (
+        write_text("../pairs.txt", PAIRS + "\na/1.png b/1.png maybe\n"),
+        ["--config.data.pairs=" + FOUND],
+        [f"line 4 of '{FOUND}'", "1 or 0"],
+    ),
+    "a pair of which nobody has a mask": (
+        write_text("../pairs.txt", PAIRS + "c/1.png b/1.png 0\n"),
+        ["--config.data.pairs=" + FOUND, "--config.data.limit=2"],
+        [f"line 3 of '{FOUND}'", "c/1.png", "none of the 2 people"],
+    ),
+    "a damaged photo of a pair": (
+        lambda own: (
+            write_text("../pairs.txt", PAIRS + "b/1.png c/0.png 0\n")(own),
+            cut(own.people / "c" / "0.png"),
+        ),
+        ["--config.data.pairs=" + FOUND],
+        ["c/0.png", "replace the file"],
+    ),
     "a damaged target": (copy_damaged, ["--config.targets={root}/third"], ["third/params"]),
 }
 
@@ -769,5 +801,6 @@ def test_evaluate(own, opom, damage, flags, named):
         command = [part for part in command if "targets=" not in part]
     before = files(own.root)
     flags = [flag.format(root=own.root, network=own.network) for flag in flags]
+    named = [name.format(root=own.root) for name in named]
     check_refused(opom(*command, *flags), *named)
     assert files(own.root) == before

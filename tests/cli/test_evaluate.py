@@ -12,11 +12,13 @@ import pytest
 from PIL import Image
 
 from opom_jax.cli import evaluate
+from opom_jax.cli import photos as reading
 from opom_jax.evaluation import features
 from opom_jax.networks import recognizer
 from tests.cli.conftest import save_broken
 
 PEOPLE, PROBES = "abc", 3
+SETS = "probes", "distractors"
 BATCH = 5  # divides neither the people nor the probes
 
 
@@ -24,7 +26,7 @@ BATCH = 5  # divides neither the people nor the probes
 def cache(tmp_path, monkeypatch) -> Path:
     """The folder of cached features, empty; networks see few images at once."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    for module in (features, evaluate):
+    for module in (features, reading):
         monkeypatch.setattr(module, "BATCH", BATCH)
     return tmp_path / "cache" / "opom-jax" / "features"
 
@@ -72,8 +74,11 @@ def apply(workdir: Path, probes: list[np.ndarray], rounding) -> list[np.ndarray]
     return masked
 
 
-def protocol(network, world, workdir, rounding=np.trunc, gallery=()) -> dict[str, np.ndarray]:
-    """Row -> tests and identifications at 1, 5, 10 of each person, i64[P,4], by nested loops."""
+def protocol(
+    network, world, workdir, rounding=np.trunc, gallery=(), published=None
+) -> dict[str, np.ndarray]:
+    """Row -> tests and identifications at 1, 5, 10 of each person, i64[P,4], by nested loops;
+    protected galleries have the masks of the folder `published`, or the probes' own."""
     loaded = recognizer.load(network)
     embed = jax.jit(loaded.embed)
 
@@ -85,7 +90,8 @@ def protocol(network, world, workdir, rounding=np.trunc, gallery=()) -> dict[str
     others = unit(read_photos(world.distractors))
     clean = [unit(photos) for photos in probes]
     masked = [unit(photos) for photos in apply(workdir, probes, rounding)]
-    rows = {"none": (clean, clean), "masked": (masked, clean), "protected": (masked, masked)}
+    others_masked = [unit(photos) for photos in apply(published or workdir, probes, rounding)]
+    rows = {"none": (clean, clean), "masked": (masked, clean), "protected": (masked, others_masked)}
     counts = {}
     for row in ("none", "masked", *gallery):
         people, targets = rows[row]
@@ -148,6 +154,13 @@ def test_results_are_those_of_the_protocol(world, opom, elsewhere):
         stored = results[line.pop("target")][line.pop("row")]
         assert {key: float(value) for key, value in line.items()} == stored
 
+    record = json.loads((elsewhere / "evaluation.json").read_text())
+    cards = [json.loads((n / "card.json").read_text()) for n in (world.network, world.other)]
+    digests = [card["weights_sha256"] for card in cards]
+    assert record["targets"] == dict(zip(("network", "other"), digests, strict=True))
+    assert record["data"]["people"] == str(world.people) and record["gallery"] == "clean"
+    assert record["rounding"] == "truncate" and set(record["photos_sha256"]) == set(SETS)
+
     header, ruler, *lines, end = answer.out.splitlines()
     assert header == "| protection, % | network | other | mean |"
     assert ruler == "|---|---|---|---|"
@@ -165,6 +178,37 @@ def test_protected_gallery(world, opom, elsewhere):
     assert {row for _, row in people} == set(wanted)
     for row, counts in wanted.items():
         np.testing.assert_array_equal(people[world.network.name, row], counts)
+
+
+def test_diverse_masks(world, opom, elsewhere):
+    """Means over masks, each against the next one's gallery."""
+    masks, alone = elsewhere / "masks", [elsewhere.parent / f"only{m}" for m in range(3)]
+    rng = np.random.default_rng(2)
+    for m, folder in enumerate(alone):
+        (folder / "masks").mkdir(parents=True)
+        for k in range(len(PEOPLE)):
+            mask = rng.uniform(-60, 60, (3, 112, 112)).astype(np.float32)
+            np.save(folder / "masks" / f"mask_id{k}.npy", mask)
+            np.save(masks / f"mask_id{k}_{m}.npy", mask)
+            (masks / f"mask_id{k}.npy").unlink(missing_ok=True)
+    (elsewhere / "config.json").write_text('{"diverse": 3}')
+    assert opom(*world.evaluate(elsewhere), "--config.gallery=protected").code == 0
+    people, network = read_people(elsewhere), world.network.name
+    single = [
+        protocol(world.network, world, own, gallery=("protected",), published=alone[(m + 1) % 3])
+        for m, own in enumerate(alone)
+    ]
+    np.testing.assert_array_equal(people[network, "none"], single[0]["none"])
+    results = json.loads((elsewhere / "results.json").read_text())[network]
+    for row in ("masked", "protected"):
+        np.testing.assert_array_equal(people[network, row], sum(one[row] for one in single))
+        mean = np.mean([rates(one[row])["top1"] for one in single])
+        assert results[row]["top1"] == pytest.approx(mean)
+        assert any((one[row] != single[0][row]).any() for one in single)
+
+    (masks / "mask_id1_2.npy").unlink()
+    answer = opom(*world.evaluate(elsewhere))
+    assert answer.code == 2 and "mask_id1_2.npy is missing" in answer.errors[0]
 
 
 @pytest.mark.parametrize("bias, wrong", [(0, "zero"), (1, "the same for all photos")])
@@ -249,7 +293,8 @@ def test_a_list_of_distractors_may_have_a_format_of_its_own(world, opom, elsewhe
     values = elsewhere.parent / "others.lst", "megaface", world.distractors
     flags = [f"{key}={value}" for key, value in zip(named, values, strict=True)]
     assert opom(*world.evaluate(elsewhere), *flags).code == 0
-    assert outputs(elsewhere) == first
+    found = outputs(elsewhere)
+    assert found.pop("evaluation.json") != first.pop("evaluation.json") and found == first
 
 
 def test_a_damaged_cache_is_mended(world, opom, elsewhere, cache):

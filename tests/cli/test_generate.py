@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from opom_jax.masks import generate as masks
+from opom_jax.masks.diverse import diverse_masks
 from opom_jax.masks.generate import Batch, Settings
 from opom_jax.networks import recognizer
 from tests.cli.conftest import save_broken
@@ -116,6 +117,33 @@ def test_a_finished_run_is_left_alone(world, opom, workdir, monkeypatch):
     assert before.keys() == after.keys()
     for path, state in before.items():
         assert (state.st_ino, state.st_mtime_ns) == (after[path].st_ino, after[path].st_mtime_ns)
+
+
+def test_diverse_masks(world, opom, tmp_path):
+    """Their files, their content, and that the same command continues byte for byte."""
+    workdir = tmp_path / "run"
+    command = world.generate(workdir, "--config.diverse=2")
+    answer = opom(*command)
+    assert answer.code == 0 and answer.out == f"6 masks: {workdir / 'masks'}\n"
+    first = files(workdir)
+    names = {f"masks/mask_id{k}_{m}.npy" for k in range(3) for m in range(2)}
+    assert set(first) == {"config.json", "metrics.jsonl", *names}
+    assert json.loads(first["config.json"])["diverse"] == 2
+
+    photos = [np.array(Image.open(world.people / "b" / f"{k}.png")) for k in range(2)]
+    batch = Batch(np.array([1], np.int32), np.stack(photos)[None], np.ones((1, 2), np.float32))
+    wanted = diverse_masks(recognizer.load(world.network), SETTINGS, batch, 2)[0]
+    for m in range(2):
+        found = np.load(workdir / f"masks/mask_id1_{m}.npy")
+        check_same(found, wanted[m].transpose(2, 0, 1))
+    assert np.mean(wanted[0] != wanted[1]) > 0.5
+
+    lines = first["metrics.jsonl"].splitlines(keepends=True)
+    (workdir / "metrics.jsonl").write_bytes(lines[0] + lines[1][:5])
+    (workdir / "masks/mask_id1_1.npy").unlink()
+    assert opom(*command).code == 0 and files(workdir) == first
+    other = opom(*world.generate(workdir, "--config.diverse=3"))
+    assert other.code == 2 and "diverse: 2 there, 3 here" in other.errors[0]
 
 
 def test_a_missing_mask_is_made_again(world, opom, workdir, finished):

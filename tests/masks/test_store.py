@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from opom_jax.errors import InputError
-from opom_jax.masks.store import Store, mask_path, read_mask
+from opom_jax.masks.store import Store, mask_path, mask_paths, read_mask
 
 SIZE = 4
 CONFIG = {"settings": {"seed": 0, "steps": 2}, "people": 3}
@@ -58,6 +58,23 @@ def test_files(workdir):
     assert json.loads((workdir / "config.json").read_text()) == CONFIG
     lines = (workdir / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == [{"id": k} | LINES[k] for k in range(3)]
+
+
+def test_diverse_masks(tmp_path):
+    config, masks = CONFIG | {"diverse": 2}, np.stack([MASKS, -MASKS], 1)
+    with Store(tmp_path, config) as kept:
+        kept.write([0, 1], masks[:2], LINES[:2])
+        assert kept.done([0, 1]) and not kept.done([1, 2])
+        mask_paths(tmp_path, 1, 2)[1].unlink()
+        assert kept.done([0]) and not kept.done([0, 1])
+    assert {path.name for path in (tmp_path / "masks").iterdir()} == {
+        "mask_id0_0.npy",
+        "mask_id0_1.npy",
+        "mask_id1_0.npy",
+    }
+    for path, sign in zip(mask_paths(tmp_path, 0, 2), (1, -1), strict=True):
+        np.testing.assert_array_equal(read_mask(path, SIZE), sign * MASKS[0])
+    check_refused(tmp_path, "diverse")
 
 
 def test_done_needs_every_mask_and_line(workdir):

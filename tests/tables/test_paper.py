@@ -10,7 +10,7 @@ from absl import flags as absl_flags
 
 from opom_jax import laboratory
 from opom_jax.cli import convert
-from opom_jax.data.people import LIST_FORMATS
+from opom_jax.data.lists import LIST_FORMATS
 from opom_jax.errors import InputError
 from opom_jax.networks.recognizer import ZOO
 from opom_jax.networks.registry import NETWORKS
