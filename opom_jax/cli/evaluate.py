@@ -13,16 +13,18 @@ With --config.data.pairs=FILE also 1:1 verification: a line names two photos, re
 person whose photo it is; verification.json and roc_<target>.csv are written.
 """
 
-import json
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 from absl import flags as absl_flags
 
 from opom_jax.cli import config as options
 from opom_jax.cli import verify
+from opom_jax.cli.made import diverse_of, made_from, run_of, white_box
 from opom_jax.cli.photos import pixels, under_masks
 from opom_jax.cli.progress import Progress
 from opom_jax.data import images
@@ -30,8 +32,8 @@ from opom_jax.data.people import Person, flat_images
 from opom_jax.errors import InputError
 from opom_jax.evaluation import report
 from opom_jax.evaluation.features import cached, check_features, extractor
-from opom_jax.evaluation.identification import pooled, ranks
-from opom_jax.files import cache_folder, read_config
+from opom_jax.evaluation.identification import Ranks, pooled, ranks
+from opom_jax.files import cache_folder
 from opom_jax.masks.store import epsilon_of, mask_path, mask_paths, read_mask
 from opom_jax.networks import recognizer
 from opom_jax.networks.recognizer import Recognizer
@@ -45,93 +47,136 @@ def define(flags: absl_flags.FlagValues, argv: list[str]) -> list[str]:
     return options.define(flags, argv, "Folder with masks/; receives the results.")
 
 
+class Work(NamedTuple):
+    """What is measured, checked.
+
+    Attributes:
+      people: with their probes.
+      masks: files, M tuples with one of each person; M is 1 but of diverse masks.
+      photos: "probes", "distractors" and, if asked for, "pairs".
+      digests: of each, see `images.inspect`.
+      trial: of 1:1 verification, or None.
+    """
+
+    people: Sequence[Person]
+    masks: Sequence[Sequence[Path]]
+    photos: dict[str, Sequence[Path]]
+    digests: dict[str, str]
+    trial: verify.Trial | None
+
+
 def run(flags: absl_flags.FlagValues) -> None:
     """Checks everything, evaluates target by target, prints the table."""
     config, workdir = flags.config, options.workdir(flags)
     options.settings(config)
-    data = config.data
     options.use_precision(config.precision)
     targets = _targets(config)
+    work = _checked(config, workdir)
+    itself = white_box(workdir, targets)
+    results: report.Results = {}
+    lines: dict[str, list[list]] = {}
+    verified: dict[str, verify.Scores] = {}
+    for network in targets:
+        found, scores = _measure(network, work, config)
+        results[network.name] = {row: report.rates(found[row]) for row in found}
+        names = [person.name for person in work.people]
+        lines[network.name] = report.people_lines(network.name, found, names)
+        if scores:
+            verified[network.name] = scores
+    black_box = [t.name for t in targets if t.name not in itself]
+    results["mean"] = report.mean(results, black_box or itself)
+    report.write(workdir, results, lines, _record(config, work, targets))
+    _warn(results["mean"]["none"]["top1"])
+    print(report.markdown(results, itself))
+    if work.trial:
+        print(f"\n{verify.report(workdir, work.trial, verified, itself)}\n")
+    print(f"results: {workdir / 'results.json'}")
+
+
+def _checked(config: options.Config, workdir: Path) -> Work:
+    """Everything that can be wrong with people, masks and photos is found here."""
+    data = config.data
     people = options.load_people(data)
-    diverse = _diverse(workdir)
+    diverse = diverse_of(workdir)
     _check_people(people, workdir, data.image_size, diverse)
     if not os.access(workdir, os.W_OK):
         raise InputError(f"{workdir} cannot be written, where the results go; change its rights.")
-    white_box = _white_box(workdir, targets)
-    probes = [path for person in people for path in person.probes]
     if not data.distractors:
         raise InputError("config.data.distractors is missing; name a folder or a list of images.")
     list_format = data.distractors_format or data.list_format
-    distractors = flat_images(data.distractors, data.root, list_format)
-    pairs = verify.load(data, people)
-    photos: dict[str, Sequence[Path]] = {"probes": probes, "distractors": distractors}
-    if pairs:
-        photos["pairs"] = pairs.pairs.photos
+    photos: dict[str, Sequence[Path]] = {
+        "probes": [path for person in people for path in person.probes],
+        "distractors": flat_images(data.distractors, data.root, list_format),
+    }
+    trial = verify.load(data, people)
+    if trial:
+        photos["pairs"] = trial.pairs.photos
     digests = {
         what: images.inspect(
             paths, data.image_size, data.resize, progress=Progress(f"checking {what}", "photos")
         )
         for what, paths in photos.items()
     }
-    masks = list(zip(*(mask_paths(workdir, k, diverse) for k in range(len(people))), strict=True))
-    names, counts = zip(*((person.name, len(person.probes)) for person in people), strict=True)
+    masks = zip(*(mask_paths(workdir, k, diverse) for k in range(len(people))), strict=True)
+    return Work(people, list(masks), photos, digests, trial)
+
+
+def _measure(
+    network: Recognizer, work: Work, config: options.Config
+) -> tuple[dict[str, Ranks], verify.Scores | None]:
+    """Ranks of every row of the table for one target, and its scores of 1:1 verification."""
+    extract = extractor(network)
+
+    def features(what: str) -> np.ndarray:
+        key = {
+            "network": network.digest,
+            "preprocessing": network.spec.card(),
+            "images": work.digests[what],
+            "size": config.data.image_size,
+            "precision": config.precision,
+        }
+        shape = len(work.photos[what]), network.spec.embedding
+        compute = lambda: extract(pixels(work.photos[what], config.data))  # noqa: E731
+        return cached(cache_folder() / "features", key, shape, compute)
+
+    def masked(paths: Sequence[Path], owners: Sequence[int]) -> list[np.ndarray]:
+        each = ([own[k] for k in owners] for own in work.masks)
+        return [extract(under_masks(paths, own, config)) for own in each]
+
+    counts = [len(person.probes) for person in work.people]
+    clean, others = features("probes"), features("distractors")
     owners = [k for k, count in enumerate(counts) for _ in range(count)]
-    results: report.Results = {}
-    lines: dict[str, list[list]] = {}
-    verified: dict[str, verify.Scores] = {}
-    for network in targets:
-        extract = extractor(network)
+    hidden = masked(work.photos["probes"], owners)
+    check_features(network.name, clean, others, *hidden)
+    rows = {"none": [(clean, clean)], "masked": [(own, clean) for own in hidden]}
+    if config.gallery == "protected":
+        rows["protected"] = list(zip(hidden, hidden[1:] + hidden[:1], strict=True))
+    found = {row: pooled(ranks(*p, counts, others) for p in of) for row, of in rows.items()}
+    if not work.trial:
+        return found, None
+    under = masked(work.trial.probes, work.trial.owners)
+    return found, verify.scores(work.trial, features("pairs"), under)
 
-        def features(what, network=network, extract=extract):
-            key = {
-                "network": network.digest,
-                "preprocessing": network.spec.card(),
-                "images": digests[what],
-                "size": data.image_size,
-                "precision": config.precision,
-            }
-            shape = len(photos[what]), network.spec.embedding
-            compute = lambda: extract(pixels(photos[what], data))  # noqa: E731
-            return cached(cache_folder() / "features", key, shape, compute)
 
-        def masked(paths, owners, extract=extract):
-            each = ([own[k] for k in owners] for own in masks)
-            return [extract(under_masks(paths, own, config)) for own in each]
-
-        clean, others = features("probes"), features("distractors")
-        hidden = masked(probes, owners)
-        check_features(network.name, clean, others, *hidden)
-        rows = {"none": [(clean, clean)], "masked": [(own, clean) for own in hidden]}
-        if config.gallery == "protected":
-            rows["protected"] = list(zip(hidden, hidden[1:] + hidden[:1], strict=True))
-        found = {row: pooled(ranks(*p, counts, others) for p in of) for row, of in rows.items()}
-        results[network.name] = {row: report.rates(found[row]) for row in rows}
-        lines[network.name] = report.people_lines(network.name, found, names)
-        if pairs:
-            under = masked(pairs.probes, pairs.owners)
-            verified[network.name] = verify.scores(pairs, features("pairs"), under)
-    black_box = [t.name for t in targets if t.name not in white_box]
-    results["mean"] = report.mean(results, black_box or white_box)
-    record = {
-        "data": data.to_dict(),
-        "photos_sha256": digests,
+def _record(config: options.Config, work: Work, targets: Sequence[Recognizer]) -> dict:
+    """What evaluation.json says."""
+    return {
+        "data": config.data.to_dict(),
+        "photos_sha256": work.digests,
         "targets": {network.name: network.digest for network in targets},
         "precision": config.precision,
         "rounding": config.rounding,
         "gallery": config.gallery,
     }
-    report.write(workdir, results, lines, record)
-    unprotected = results["mean"]["none"]["top1"]
+
+
+def _warn(unprotected: float) -> None:
     if unprotected > MEANINGFUL:
         print(
             f"warning: {unprotected:.0f} % are not found even without masks: are photos aligned, "
             "people not among the distractors, targets converted with their own preprocessing?",
             file=sys.stderr,
         )
-    print(report.markdown(results, white_box))
-    if pairs:
-        print(f"\n{verify.report(workdir, pairs, verified, white_box)}\n")
-    print(f"results: {workdir / 'results.json'}")
 
 
 def _targets(config) -> list[Recognizer]:
@@ -150,7 +195,7 @@ def _targets(config) -> list[Recognizer]:
 
 def _check_people(people: Sequence[Person], workdir: Path, size: int, diverse: int) -> None:
     """Every person has two probes and masks that were made for them."""
-    made, epsilon = _made_from(workdir), epsilon_of(_run_of(workdir))
+    made, epsilon = made_from(workdir), epsilon_of(run_of(workdir))
     for k, person in enumerate(people):
         if len(person.probes) < 2:
             raise InputError(
@@ -165,34 +210,3 @@ def _check_people(people: Sequence[Person], workdir: Path, size: int, diverse: i
             )
         for path in mask_paths(workdir, k, diverse):
             read_mask(path, size, epsilon)
-
-
-def _made_from(workdir: Path) -> dict[int, tuple[str, int]]:
-    """Number -> (name, photos), as generate recorded them; none for masks from elsewhere."""
-    path = workdir / "metrics.jsonl"
-    if not path.exists():
-        return {}
-    try:
-        entries = [json.loads(line) for line in path.read_text().splitlines()]
-        return {entry["id"]: (entry["name"], entry["photos"]) for entry in entries}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is damaged; run the same generate command again.") from error
-
-
-def _run_of(workdir: Path) -> dict:
-    """The configuration of generate; empty for masks from elsewhere."""
-    return read_config(workdir) if (workdir / "config.json").exists() else {}
-
-
-def _diverse(workdir: Path) -> int:
-    """How many diverse masks generate made for each person; 0 for the ordinary one."""
-    count = _run_of(workdir).get("diverse", 0)
-    if not isinstance(count, int) or not 0 <= count <= 100:
-        raise InputError(f"{workdir / 'config.json'} has diverse={count!r}; make the masks again.")
-    return count
-
-
-def _white_box(workdir: Path, targets: Sequence[Recognizer]) -> list[str]:
-    surrogate = _run_of(workdir).get("surrogate")
-    digest = surrogate.get("weights_sha256") if isinstance(surrogate, dict) else None
-    return [target.name for target in targets if target.digest == digest]
