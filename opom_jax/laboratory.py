@@ -14,9 +14,9 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from opom_jax import methods
 from opom_jax.baselines import settings as baselines
 from opom_jax.baselines import specific
-from opom_jax.baselines.methods import BASELINES
 from opom_jax.data import synthetic
 from opom_jax.evaluation.features import BATCH, cached, extractor
 from opom_jax.evaluation.identification import Ranks, ranks
@@ -35,15 +35,10 @@ TARGETS = {
     "SENet": "zoo:target_senet",
     "Inception-ResNet": "zoo:target_inception_resnet",
 }
-METHODS = {
-    "FI-UAP": "fi_uap",
-    "FI-UAP+": "fi_uap_plus",
-    "OPOM-AffineHull": "affine_hull",
-    "OPOM-ClassCenter": "class_center",
-    "OPOM-ConvexHull": "convex_hull",
-}
-COMPARED = {"GD-UAP": "gd_uap", "GAP": "gap", "FI-UAP-all": "fi_uap_all"}
-IMAGE_SPECIFIC = {"FIM": "fim", "M-DI2-APF": "m_di2_apf", "LowKey": "lowkey"}
+# Title -> name, by kind of settings.
+METHODS = methods.titles(masks.Settings)
+COMPARED = methods.titles(baselines.Settings)
+IMAGE_SPECIFIC = methods.titles(specific.Attack)
 # People of studies come before the distractors, those whom networks were trained on after them.
 FIRST_DISTRACTOR, FIRST_KNOWN = 100_000, 1_000_000
 
@@ -122,18 +117,8 @@ def make_masks(
 ) -> np.ndarray:
     """Masks f32[P,H,W,C] of people u8[P,N,H,W,C], computed in equal batches of at least one; those
     of a baseline with its own settings. `first` is the number of the first person."""
-    people = everybody(train, first)
-    if isinstance(settings, baselines.Settings):
-        make = BASELINES[settings.method]
-        return make(network, settings, people, people_per_batch, progress=progress).masks
-    compiled = masks.generator(network, settings)
-    made, done = [], 0
-    for count, batch in masks.equal_batches(people, people_per_batch):
-        made.append(masks.generate(compiled, network.params, settings, batch)[0][:count])
-        done += count
-        if progress:
-            progress(done, len(train))
-    return np.concatenate(made)
+    make, people = methods.METHODS[settings.method].make, everybody(train, first)
+    return make(network, settings, people, people_per_batch, progress=progress).masks
 
 
 def everybody(train: np.ndarray, first: int = 0) -> masks.Batch:

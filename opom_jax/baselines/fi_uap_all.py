@@ -15,8 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from opom_jax.baselines.settings import Made, Progress, Settings
+from opom_jax.baselines.settings import Settings
 from opom_jax.masks import generate as masks
+from opom_jax.masks.generate import Made, Progress
 from opom_jax.networks.recognizer import Params, Recognizer
 
 
@@ -46,7 +47,7 @@ def fi_uap_all(
     folder: Path | None = None,
     progress: Progress | None = None,
 ) -> Made:
-    """One mask for everybody; see `methods.Baseline`. Metrics: objective and distance f32[P,T]."""
+    """One mask for everybody; see `methods.Maker`. Metrics: objective and distance f32[P,T]."""
     del folder
     settings.check()
     fi_uap = settings.fi_uap()

@@ -22,9 +22,10 @@ import optax
 from flax import nnx
 
 from opom_jax.baselines.generator import first_params
-from opom_jax.baselines.settings import Made, Progress, Settings
+from opom_jax.baselines.settings import Settings
 from opom_jax.checkpoints import Checkpoints
 from opom_jax.masks import generate as masks
+from opom_jax.masks.generate import Made, Progress
 from opom_jax.networks.recognizer import Params, Recognizer, normalize
 
 BETA = 0.5  # Adam's decay of the mean gradient, as published
@@ -69,7 +70,7 @@ def gap(
     folder: Path | None = None,
     progress: Progress | None = None,
 ) -> Made:
-    """One mask for everybody; see `methods.Baseline`. Metrics: objective and distance
+    """One mask for everybody; see `methods.Maker`. Metrics: objective and distance
     f32[P,epochs]."""
     del size
     settings.check()

@@ -17,9 +17,10 @@ import numpy as np
 import optax
 
 from opom_jax.baselines.checks import Checks, begin, check
-from opom_jax.baselines.settings import Made, Progress, Settings
+from opom_jax.baselines.settings import Settings
 from opom_jax.errors import InputError
 from opom_jax.masks import generate as masks
+from opom_jax.masks.generate import Made, Progress
 from opom_jax.masks.objectives import NORM_FLOOR
 from opom_jax.networks.recognizer import Recognizer, forward_of, normalize
 from opom_jax.networks.registry import Spec
@@ -58,7 +59,7 @@ def gd_uap(
     folder: Path | None = None,
     progress: Progress | None = None,
 ) -> Made:
-    """A mask for each person; see `methods.Baseline`.
+    """A mask for each person; see `methods.Maker`.
 
     Metrics of the masks: objective and distance f32[P]; iterations i32[P] until the run ended.
 

@@ -1,17 +1,13 @@
-"""What decides a baseline's masks, and what a baseline gives back."""
+"""What decides a baseline's masks."""
 
 import dataclasses
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any
 
 from opom_jax.errors import InputError
 from opom_jax.masks import generate as masks
 
 NAMES = ("fi_uap_all", "gd_uap", "gap")
-Progress = Callable[[int, int], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +18,7 @@ class Settings(masks.Settings):
     epsilon, seed and form; momentum and dropout has none of them.
 
     Attributes:
-      method: name of `methods.BASELINES`.
+      method: name of `opom_jax.methods`.
       iterations: most steps of GD-UAP.
       epochs: of GAP, passes through all photos.
       photos_per_step: of GAP.
@@ -62,24 +58,3 @@ class Settings(masks.Settings):
         ):
             if not ok:
                 raise InputError(f"{name}={getattr(self, name)!r} must be {wanted}.")
-
-
-class Made(NamedTuple):
-    """The masks of a baseline.
-
-    Attributes:
-      masks: f32[P,H,W,C] in [-epsilon, epsilon]; a universal mask is everybody's.
-      metrics: {name: [P,...]}, a row a person.
-    """
-
-    masks: np.ndarray
-    metrics: dict[str, np.ndarray]
-
-    @classmethod
-    def of_everybody(cls, people: int, mask: np.ndarray, metrics: dict[str, np.ndarray]) -> "Made":
-        """One mask f32[H,W,C], and the metrics of one run, for every person."""
-
-        def repeated(array) -> np.ndarray:
-            return np.broadcast_to(np.asarray(array, np.float32), (people, *np.shape(array)))
-
-        return cls(repeated(mask), {name: repeated(values) for name, values in metrics.items()})

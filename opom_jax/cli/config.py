@@ -18,13 +18,13 @@ import ml_collections.config_dict
 from absl import flags as absl_flags
 from ml_collections import config_flags
 
-from opom_jax.baselines import settings as baselines
 from opom_jax.cli import refused
 from opom_jax.data import lists, pairs, people
 from opom_jax.errors import InputError
 from opom_jax.files import unusable
+from opom_jax.masks import objectives
 from opom_jax.masks.generate import Settings
-from opom_jax.masks.objectives import METHODS
+from opom_jax.methods import METHODS
 from opom_jax.networks.recognizer import PRECISIONS
 
 Config = Any  # an ml_collections.ConfigDict: its attributes have no types
@@ -176,15 +176,15 @@ def _unloadable(given: str, reason: str) -> InputError:
 
 def settings(config: Config) -> Settings:
     """What decides a mask, checked for ranges; raises InputError."""
-    known = (*METHODS, *baselines.NAMES)
+    known = [name for name, of in METHODS.items() if of.serves != "photo"]
     require("method", config.method, config.method in known, f"one of {', '.join(known)}")
-    kind = baselines.Settings if config.method in baselines.NAMES else Settings
+    kind = METHODS[config.method].settings
     flat = _flat(config)
     flat |= {key.removeprefix("baseline."): value for key, value in flat.items()}
     chosen = kind(**{name: flat[name] for name in kind.__dataclass_fields__})
     chosen.check()
-    several = config.method in METHODS and 2 <= config.diverse <= 100
-    wanted = f"0, or 2 to 100 with one of {', '.join(METHODS)}"
+    several = kind is Settings and 2 <= config.diverse <= 100
+    wanted = f"0, or 2 to 100 with one of {', '.join(objectives.METHODS)}"
     require("diverse", config.diverse, config.diverse == 0 or several, wanted)
     checks = {
         "precision": PRECISIONS,

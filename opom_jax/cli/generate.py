@@ -14,8 +14,6 @@ from pathlib import Path
 import numpy as np
 from absl import flags as absl_flags
 
-from opom_jax.baselines.methods import BASELINES, UNIVERSAL
-from opom_jax.baselines.settings import Settings as BaselineSettings
 from opom_jax.cli import config as options
 from opom_jax.cli.progress import Progress
 from opom_jax.data import images
@@ -25,6 +23,7 @@ from opom_jax.files import read_config
 from opom_jax.masks import generate as masks
 from opom_jax.masks.diverse import diverse_masks
 from opom_jax.masks.store import Store
+from opom_jax.methods import METHODS
 from opom_jax.networks import recognizer
 
 RESUMES = True
@@ -67,7 +66,7 @@ def run(flags: absl_flags.FlagValues) -> None:
         "image_size": config.data.image_size,
         "people_per_batch": min(batch, len(people)),
     }
-    if settings.method in UNIVERSAL:
+    if METHODS[settings.method].serves == "everybody":
         record["universal"] = True
     if config.diverse:
         record["diverse"] = config.diverse
@@ -82,24 +81,18 @@ def _digest(content) -> str:
 
 def _maker(network, settings: masks.Settings, size: int, workdir: Path, diverse: int) -> Callable:
     """A function of a `Batch` to masks f32[P,(M,)H,W,3] and {name of a metric: [P,...]}."""
-    if isinstance(settings, BaselineSettings):
-        make = BASELINES[settings.method]
-        progress = Progress("generate", "rounds") if settings.method in UNIVERSAL else None
-        return lambda batch: make(network, settings, batch, size, workdir, progress)
     if diverse:
         return lambda batch: (diverse_masks(network, settings, batch, diverse), {})
-    compiled = masks.generator(network, settings)
-
-    def generate(batch: masks.Batch):
-        made, metrics = masks.generate(compiled, network.params, settings, batch)
-        return made, metrics._asdict()
-
-    return generate
+    method = METHODS[settings.method]
+    progress = Progress("generate", "rounds") if method.serves == "everybody" else None
+    return lambda batch: method.make(network, settings, batch, size, workdir, progress)
 
 
 def _make(store: Store, settings, network, people: Sequence[Person], size: int, data) -> None:
     make = _maker(network, settings, size, store.workdir, store.config.get("diverse", 0))
-    if settings.method in UNIVERSAL:  # sees everybody, and itself takes them in batches
+    if (
+        METHODS[settings.method].serves == "everybody"
+    ):  # sees everybody, and itself takes them in batches
         size = len(people)
     starts = range(0, len(people), size)
     pending = [range(s, min(s + size, len(people))) for s in starts]

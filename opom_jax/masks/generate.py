@@ -9,6 +9,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -26,6 +27,7 @@ STARTS = ("published", "person")
 CPU_MEMORY_GIB = 2.0
 FREE_SHARE = 0.6  # of an accelerator's free memory
 GIB = 2**30
+Progress = Callable[[int, int], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,6 +129,27 @@ def equal_batches(people: Batch, size: int) -> Iterator[tuple[int, Batch]]:
     for start in range(0, total, size):
         rows = np.minimum(np.arange(start, start + size), total - 1)
         yield min(size, total - start), Batch(*(array[rows] for array in people))
+
+
+class Made(NamedTuple):
+    """The masks of people.
+
+    Attributes:
+      masks: f32[P,H,W,C] in [-epsilon, epsilon]; a universal mask is everybody's.
+      metrics: {name: [P,...]}, a row a person.
+    """
+
+    masks: np.ndarray
+    metrics: dict[str, np.ndarray]
+
+    @classmethod
+    def of_everybody(cls, people: int, mask: np.ndarray, metrics: dict[str, np.ndarray]) -> "Made":
+        """One mask f32[H,W,C], and the metrics of one run, for every person."""
+
+        def repeated(array) -> np.ndarray:
+            return np.broadcast_to(np.asarray(array, np.float32), (people, *np.shape(array)))
+
+        return cls(repeated(mask), {name: repeated(values) for name, values in metrics.items()})
 
 
 class Generator(NamedTuple):
@@ -281,6 +304,27 @@ def generate(
         history.append(metrics)
     stacked = jax.tree.map(lambda *values: np.stack(values, 1), *jax.device_get(history))
     return np.asarray(state.mask), stacked
+
+
+def make(
+    network: Recognizer,
+    settings: Settings,
+    people: Batch,
+    size: int,
+    folder: Path | None = None,
+    progress: Progress | None = None,
+) -> Made:
+    """Masks of people; see `methods.Maker`. Metrics: objective and distance f32[P,T]."""
+    del folder
+    compiled, kept, done = generator(network, settings), [], 0
+    for count, batch in equal_batches(people, size):
+        made, metrics = generate(compiled, network.params, settings, batch)
+        kept.append([array[:count] for array in (made, *metrics)])
+        done += count
+        if progress:
+            progress(done, len(people.ids))
+    joined, *numbers = (np.concatenate(rows) for rows in zip(*kept, strict=True))
+    return Made(joined, dict(zip(Metrics._fields, numbers, strict=True)))
 
 
 def bytes_per_person(network: Recognizer, photos: int, size: int) -> int:

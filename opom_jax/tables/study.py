@@ -20,7 +20,6 @@ import numpy as np
 import opom_jax
 from opom_jax import laboratory
 from opom_jax.baselines import specific
-from opom_jax.baselines.methods import BASELINES, UNIVERSAL
 from opom_jax.baselines.settings import Settings as BaselineSettings
 from opom_jax.evaluation.features import BATCH, extractor
 from opom_jax.evaluation.identification import ranks
@@ -28,6 +27,7 @@ from opom_jax.files import writing
 from opom_jax.masks.apply import apply_mask
 from opom_jax.masks.diverse import diverse_masks
 from opom_jax.masks.generate import Settings, equal_batches, people_that_fit
+from opom_jax.methods import METHODS
 from opom_jax.networks.recognizer import Recognizer
 from opom_jax.tables.worlds import World
 
@@ -98,7 +98,7 @@ class Study:
             return laboratory.random_masks(len(train), train.shape[2], seed=settings)
         if isinstance(settings, str):
             return self._image_masks((masks.surrogate, *masks.also), settings)
-        if settings.method in UNIVERSAL:
+        if METHODS[settings.method].serves == "everybody":
             mask = self._universal(masks, train)
             return np.broadcast_to(mask, (len(train), *mask.shape))
         parts = [
@@ -143,7 +143,8 @@ class Study:
             everybody = laboratory.everybody(train)
             unfinished.mkdir(exist_ok=True)
             size = self._people(network, train)
-            made = BASELINES[settings.method](network, settings, everybody, size, unfinished)
+            make = METHODS[settings.method].make
+            made = make(network, settings, everybody, size, unfinished)
             return made.masks[0]
 
         mask = self._kept("masks", f"{masks.surrogate}-{settings.method}", key, make)

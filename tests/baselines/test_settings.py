@@ -1,9 +1,8 @@
-"""Settings that are out of range, and the table of methods."""
+"""Settings that are out of range."""
 
 import pytest
 
-from opom_jax.baselines.methods import BASELINES, UNIVERSAL
-from opom_jax.baselines.settings import NAMES, Settings
+from opom_jax.baselines.settings import Settings
 from opom_jax.errors import InputError
 
 
@@ -14,10 +13,6 @@ def test_defaults_are_the_paper_s():
         *(8, 16, 10_000, 10),
     )
     assert settings.fi_uap().method == "fi_uap"
-
-
-def test_table_has_every_name():
-    assert tuple(BASELINES) == NAMES and set(UNIVERSAL) < set(NAMES)
 
 
 @pytest.mark.parametrize(
