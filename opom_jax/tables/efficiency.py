@@ -26,7 +26,8 @@ def figure_6(study: Study, options: Options) -> Sheet:
     first surrogate. Masks for everybody or a person are only added."""
     surrogate, values = options.surrogates[0], []
     new = study.world.photos.probes[:NEW]
-    adding = _seconds(lambda: apply_mask(new, laboratory.random_masks(1, new.shape[1])[0]))
+    (mask,) = laboratory.random_masks(1, new.shape[1])
+    adding = _seconds(lambda: apply_mask(new, mask))
     for kind, names in KINDS.items():
         for name in names:
             of = row(study, [Masks(surrogate, own(name, options))]).rates
