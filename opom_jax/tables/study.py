@@ -1,7 +1,7 @@
 """Masks and ranks of a world, made once and kept in a folder.
 
 FOLDER/masks/<what>-<hash>.npy   masks of at most `PEOPLE` people
-FOLDER/ranks/<what>-<hash>.npy   how often each person was found
+FOLDER/ranks/<what>-<hash>.npy   how often each person was found, similarities of pairs
 
 The hash is over all that decides the content, so another setting, network or photo is another file,
 and an interrupted study goes on where it stopped. A file that is damaged is made again.
