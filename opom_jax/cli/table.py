@@ -41,6 +41,7 @@ REAL = {
     "insightface_y1": ("mobilefacenet_insightface_y1_mxnet/model-0000.params", ""),
     "lh377k": (f"{_SMALL}/original377k_20260222_135854_051.ckpt", "mobilefacenet_lh377k"),
 }
+FACES, OTHERS = Path("faces_112", "lfw"), Path("faces_112", "lfw_distractors")
 REAL_SURROGATES = ("xiaoccer", "bubbliiiing", "foamliu")
 
 
@@ -81,14 +82,13 @@ def define(flags: absl_flags.FlagValues, argv: list[str]) -> list[str]:
 def run(flags: absl_flags.FlagValues) -> None:
     """Makes the table and prints it."""
     kind, number = _chosen(flags)
-    surrogates = _surrogates(flags)
+    options = _options(flags, kind, number)
+    dataset = paper.OF_TABLE[number] if kind == "table" else "commons"
+    _check_data(flags, dataset)
     folder = workdir(flags) / flags.on
     use_precision("float32")
     with held(folder):
-        world = _world(flags, kind, number, folder)
-        options = Options(surrogates, flags.seeds, flags.iterations, flags.epochs, flags.steps)
-        if flags.films:
-            options = options._replace(films=lambda world: films.in_folder(flags.films))
+        world = _world(flags, dataset, folder)
         study = Study(world, folder, _say, flags.memory_gib)
         made = (tables.TABLES if kind == "table" else tables.FIGURES)[number](study, options)
         sheet.write(made, folder, f"{kind}{number}")
@@ -110,6 +110,16 @@ def _chosen(flags: absl_flags.FlagValues) -> tuple[str, int]:
     return kind, number
 
 
+def _options(flags: absl_flags.FlagValues, kind: str, number: int) -> Options:
+    options = Options(_surrogates(flags), flags.seeds, flags.iterations, flags.epochs, flags.steps)
+    if not flags.films:
+        return options
+    if (kind, number) != ("figure", 8):
+        raise InputError(f"--films={flags.films} is of --figure=8; leave it out.")
+    given = films.in_folder(flags.films)
+    return options._replace(films=lambda world: given)
+
+
 def _surrogates(flags: absl_flags.FlagValues) -> tuple[str, ...]:
     known = REAL_SURROGATES if flags.on == "real" else tuple(SURROGATES)
     for name in flags.surrogates:
@@ -118,24 +128,39 @@ def _surrogates(flags: absl_flags.FlagValues) -> tuple[str, ...]:
     return tuple(flags.surrogates) or known
 
 
-def _world(flags: absl_flags.FlagValues, kind: str, number: int, folder: Path) -> worlds.World:
+def _check_data(flags: absl_flags.FlagValues, dataset: str) -> None:
+    """Refuses data that is not there before anything is made."""
+    if flags.on == "paper":
+        paper.check(flags.data or "data", dataset)
+    if flags.on != "real":
+        return
+    if not _real_data(flags):
+        raise InputError("Name the folder of the real data with --data or OPOM_REAL_DATA.")
+    for part in (FACES, OTHERS, *(Path("weights", file) for file, _ in REAL.values())):
+        if not (path := Path(_real_data(flags), part)).exists():
+            raise InputError(
+                f"{str(path)!r} is missing; name the folder of the real data with --data or "
+                "OPOM_REAL_DATA."
+            )
+
+
+def _real_data(flags: absl_flags.FlagValues) -> str:
+    return flags.data or os.environ.get("OPOM_REAL_DATA", "")
+
+
+def _world(flags: absl_flags.FlagValues, dataset: str, folder: Path) -> worlds.World:
     if flags.on == "zoo":
         return worlds.zoo(flags.people or ZOO_PEOPLE, Progress("drawing people", "photos"))
     if flags.on == "real":
-        return _real(flags, folder)
-    dataset = paper.OF_TABLE[number] if kind == "table" else "commons"
-    return paper.world(Path(flags.data or "data"), dataset, flags.people)
+        return _real(Path(_real_data(flags)), folder, flags.people)
+    return paper.world(flags.data or "data", dataset, flags.people)
 
 
-def _real(flags: absl_flags.FlagValues, folder: Path) -> worlds.World:
-    """The faces of --data and its recognisers, converted into the folder if they are not yet."""
-    given = flags.data or os.environ.get("OPOM_REAL_DATA", "")
-    if not given:
-        raise InputError("Name the folder of the real data with --data or OPOM_REAL_DATA.")
-    data, nets = Path(given), {}
+def _real(data: Path, folder: Path, limit: int) -> worlds.World:
+    """The faces of a folder and its recognisers, converted into another if they are not yet."""
+    nets = {name: str(folder / "nets" / name) for name in REAL}
     for name, (file, network) in REAL.items():
-        weights, out = data / "weights" / file, folder / "nets" / name
-        nets[name] = str(out)
+        weights, out = data / "weights" / file, Path(nets[name])
         if out.exists():
             continue
         if network:
@@ -143,8 +168,8 @@ def _real(flags: absl_flags.FlagValues, folder: Path) -> worlds.World:
         else:
             symbol = weights.with_name(weights.name.replace("-0000.params", "-symbol.json"))
             convert_graph(weights, out, symbol=symbol)
-    persons = people.from_folder(data / "faces_112" / "lfw", TRAIN, flags.people)
-    others = people.flat_images(data / "faces_112" / "lfw_distractors")
+    persons = people.from_folder(data / FACES, TRAIN, limit)
+    others = people.flat_images(data / OTHERS)
     surrogates = {name: nets[name] for name in REAL_SURROGATES}
     return worlds.on_disk("real", persons, others, surrogates, nets)
 

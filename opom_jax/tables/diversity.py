@@ -5,7 +5,7 @@ import numpy as np
 from opom_jax.masks.generate import Settings
 from opom_jax.tables import published
 from opom_jax.tables.options import Options
-from opom_jax.tables.protection import common_note, number
+from opom_jax.tables.protection import common_note, number, star
 from opom_jax.tables.rates import protection
 from opom_jax.tables.sheet import Sheet, bars
 from opom_jax.tables.study import Masks, Study
@@ -24,7 +24,12 @@ def table_6(study: Study, options: Options) -> Sheet:
             top = _top_1(study, surrogate, count)
             mean, name = top[counted].mean(0), f"n_M={count}"
             papers = [published.mean(6, surrogate, name, m.lower()) for m in MEASURES]
-            cells = [_shown(masks) for of in [*top, mean] for masks in of]
+            stars = [*(star(study, surrogate, target) for target in targets), ""]
+            cells = [
+                _shown(masks) + mark
+                for of, mark in zip([*top, mean], stars, strict=True)
+                for masks in of
+            ]
             lines.append([surrogate, name, *cells, *map(number, papers)])
             values += [
                 [surrogate, count, target, measure, m, rate]
@@ -38,7 +43,7 @@ def table_6(study: Study, options: Options) -> Sheet:
             }
     heads = [f"{name} {measure}" for name in [*targets, "Mean", "paper"] for measure in MEASURES]
     notes = [
-        common_note(study, options),
+        common_note(study),
         "Top-1; here ± is the standard deviation over the masks of a person. M-M: the gallery "
         "photo has the next mask (the same one where there is but one).",
     ]

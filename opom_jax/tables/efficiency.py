@@ -29,7 +29,8 @@ def figure_6(study: Study, options: Options) -> Sheet:
     or a person are only added. LowKey attacks all surrogates together, the others the first."""
     surrogate, *others = options.surrogates
     new, values = study.world.photos.probes[:NEW], []
-    adding = _seconds(lambda: apply_mask(new, laboratory.random_masks(1, new.shape[1])[0]))
+    (mask,) = laboratory.random_masks(1, new.shape[1])
+    adding = _seconds(lambda: apply_mask(new, mask))
     for kind, names in KINDS.items():
         for name in names:
             of = _rates(study, options, Masks(surrogate, own(name, options)))

@@ -6,7 +6,7 @@ from opom_jax.evaluation.verification import RATES, area, roc, tar_at
 from opom_jax.laboratory import METHODS
 from opom_jax.masks.generate import Settings
 from opom_jax.tables.options import Options
-from opom_jax.tables.protection import NOISE, NONE, own
+from opom_jax.tables.protection import NOISE, NONE, own, star
 from opom_jax.tables.rates import protection
 from opom_jax.tables.sheet import Sheet, bars
 from opom_jax.tables.study import Masks, Study
@@ -66,7 +66,8 @@ def figure_4(study: Study, options: Options) -> Sheet:
             curve = roc(same, others)
             tar = 100 * tar_at(curve)
             values.append([surrogate, name, target, same.mean(), same.std(), *tar, area(curve)])
-            cells += [f"{same.mean():.3f}", f"{tar[0]:.1f}"]
+            mark = star(study, surrogate, target)
+            cells += [f"{same.mean():.3f}{mark}", f"{tar[0]:.1f}{mark}"]
             label = name if not surrogate else f"{name}, {surrogate}"
             groups.setdefault(target, {})[label] = (float(same.mean()), float(same.std()))
         lines.append([surrogate, name, *cells])
@@ -74,7 +75,7 @@ def figure_4(study: Study, options: Options) -> Sheet:
     note = (
         "Mean cosine similarity of two photos of a person, one of them masked, and the share of "
         f"such pairs (percent) that pass where {RATES[0]:.1%} of the pairs with a distractor do; "
-        "the bars are ± one standard deviation over pairs."
+        "the bars are ± one standard deviation over pairs. `*` is the surrogate itself."
     )
     columns = ["surrogate", "method", "target", "similarity", "deviation"]
     columns += [*(f"tar@{rate:g}" for rate in RATES), "auc"]

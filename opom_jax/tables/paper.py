@@ -130,6 +130,12 @@ def missing(folder: Path | str, table: int) -> list[str]:
     return _missing(Path(folder), OF_TABLE[table])
 
 
+def check(folder: Path | str, dataset: str) -> None:
+    """Raises InputError with all that a data set lacks, a sentence a line as in `missing`."""
+    if lacking := _missing(Path(folder), dataset):
+        raise InputError(f"{str(folder)!r} is not complete:\n" + "\n".join(lacking))
+
+
 def world(folder: Path | str, dataset: str, limit: int = 0) -> worlds.World:
     """The people, distractors and networks of a data set.
 
@@ -139,11 +145,10 @@ def world(folder: Path | str, dataset: str, limit: int = 0) -> worlds.World:
       limit: people to take, the first ones; 0 for all.
 
     Raises:
-      InputError: what is missing, all of it; a file that cannot be read.
+      InputError: as `check`; a file that cannot be read.
     """
+    check(folder, dataset)
     folder, data = Path(folder), DATASETS[dataset]
-    if lacking := _missing(folder, dataset):
-        raise InputError(f"{str(folder)!r} is not complete:\n" + "\n".join(lacking))
     others = flat_images(folder / data.distractors, folder, data.distractors_format)
     return worlds.on_disk(
         dataset,

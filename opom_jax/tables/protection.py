@@ -1,6 +1,6 @@
 """Tables 2 to 5: protection rates by surrogate, method and target."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -49,7 +49,7 @@ def boosted(name: str, options: Options) -> Settings:
     return Settings(method=METHODS[name], **settings)
 
 
-def row(study: Study, sets: list[Masks | None]) -> Row:
+def row(study: Study, sets: Sequence[Masks | None]) -> Row:
     """One row of a table, of one set of masks for each random start."""
     targets = list(study.world.targets)
     surrogate = sets[0].surrogate if sets[0] else ""
@@ -58,14 +58,14 @@ def row(study: Study, sets: list[Masks | None]) -> Row:
     return Row(found, rates(found, counted))
 
 
-def plain(study: Study, options: Options) -> Rows:
-    """The rows of Table 2: no mask, noise, every method of every surrogate."""
-    rows = {("", NONE): row(study, [None]), ("", NOISE): row(study, [Masks("", 0)])}
+def plain(study: Study, options: Options, methods: Sequence[str] = ORDER) -> Rows:
+    """The rows of Table 2 but for the first two: the methods of every surrogate."""
+    rows = {}
     for surrogate in options.surrogates:
-        for name in ORDER:
+        for name in methods:
             starts = options.seeds if name in METHODS else 1
             sets = [Masks(surrogate, own(name, options, seed)) for seed in range(starts)]
-            rows[surrogate, name] = row(study, list(sets))
+            rows[surrogate, name] = row(study, sets)
     return rows
 
 
@@ -80,7 +80,9 @@ def with_transfer(study: Study, options: Options) -> Rows:
 
 def table_2(study: Study, options: Options, number: int = 2) -> Sheet:
     """Every method (Table 2; 3 is the same on Privacy-Celebrities)."""
-    rows, targets = plain(study, options), list(study.world.targets)
+    rows = {("", NONE): row(study, [None]), ("", NOISE): row(study, [Masks("", 0)])}
+    rows |= plain(study, options)
+    targets = list(study.world.targets)
     heads = [f"{target} Top-{TOP[k]}" for target in targets for k in SHOWN]
     lines = []
     for (surrogate, name), of in rows.items():
@@ -91,18 +93,20 @@ def table_2(study: Study, options: Options, number: int = 2) -> Sheet:
             + [_paper(number, surrogate, name)]
         )
     notes = [
-        common_note(study, options),
+        common_note(study),
         f"GD-UAP ended after at most {options.iterations} steps, GAP after {options.epochs} "
         "epochs.",
         "The order of the methods: " + _order(rows, options.surrogates) + ".",
     ]
+    if options.seeds > 1:
+        notes.append(f"In brackets the standard deviation over {options.seeds} random starts.")
     head = ["Source", "Method", *heads, "Mean Top-1", f"above {BASE}", "paper"]
     return _sheet(study, f"Table {number}", rows, head, lines, notes)
 
 
 def table_4(study: Study, options: Options, number: int = 4) -> Sheet:
     """With momentum and DFANet, and how much they add (Table 4; 5 is Privacy-Celebrities)."""
-    rows, before = with_transfer(study, options), plain(study, options)
+    rows, before = with_transfer(study, options), plain(study, options, TRANSFER)
     targets = list(study.world.targets)
     heads = [f"{target} Top-{TOP[k]}" for target in targets for k in SHOWN]
     lines = []
@@ -115,7 +119,7 @@ def table_4(study: Study, options: Options, number: int = 4) -> Sheet:
             [surrogate, name, *cells, _mean(of.rates), gain, _paper(number, surrogate, name)]
         )
     notes = [
-        common_note(study, options),
+        common_note(study),
         f"Decay {DECAY:g}, dropout {DROPOUT:g}, {options.steps} steps; in brackets what they add "
         f"to Table {number - 2}, which has 16 steps.",
     ]
@@ -143,11 +147,16 @@ def _sheet(study: Study, name: str, rows: Rows, head, lines, notes) -> Sheet:
 def _cells(study: Study, surrogate: str, of: Rates, gains: np.ndarray | None = None) -> list[str]:
     cells = []
     for t, target in enumerate(study.world.targets):
-        mark = "*" if study.is_white_box(surrogate, target) else ""
+        mark = star(study, surrogate, target)
         for k in SHOWN:
             gain = "" if gains is None else f" ({gains[t, k]:+.1f})"
             cells.append(f"{of.top[t, k]:.1f}{mark}{gain}")
     return cells
+
+
+def star(study: Study, surrogate: str, target: str) -> str:
+    """What marks the number of a white box."""
+    return "*" if study.is_white_box(surrogate, target) else ""
 
 
 def _mean(of: Rates) -> str:
@@ -182,14 +191,13 @@ def _order(rows: Rows, surrogates: tuple[str, ...]) -> str:
     return ", ".join(f"{name} {means[name]:.1f}" for name in ranked)
 
 
-def common_note(study: Study, options: Options) -> str:
+def common_note(study: Study) -> str:
     """What the numbers of a table are about."""
     photos = study.world.photos
     tests = sum(n * (n - 1) for n in photos.counts)
-    starts = f", [spread over {options.seeds} random starts]" if options.seeds > 1 else ""
     return (
         f"{len(photos.train)} people, {photos.train.shape[1]} photos for a mask, {tests} tests a "
-        f"target against {len(photos.distractors)} distractors; ± is a bootstrap over people"
-        f"{starts}. `*` is the surrogate itself, which no mean counts; paper: the mean Top-1 "
-        "published for the surrogate of that name."
+        f"target against {len(photos.distractors)} distractors; ± is a bootstrap over people. `*` "
+        "is the surrogate itself, which no mean counts; paper: the mean Top-1 published for the "
+        "surrogate of that name."
     )

@@ -37,20 +37,20 @@ def markdown(sheet: Sheet) -> str:
 
 
 def write(sheet: Sheet, folder: Path, name: str) -> None:
-    """Writes NAME.md, NAME.csv and NAME.png, each whole or not at all.
+    """Writes NAME.md, NAME.csv and NAME.png, each whole or not at all; none if it cannot be drawn.
 
     Raises:
       InputError: the folder cannot be written.
     """
     from matplotlib.figure import Figure  # takes a second to import
 
-    with writing(folder / f"{name}.md") as path:
-        path.write_text(markdown(sheet), encoding="utf-8")
-    write_csv(folder / f"{name}.csv", sheet.columns, sheet.values)
     figure = Figure(figsize=(9, 5), layout="constrained")
     sheet.draw(figure)
     with writing(folder / f"{name}.png") as path:
         figure.savefig(path, format="png", dpi=120)
+    with writing(folder / f"{name}.md") as path:
+        path.write_text(markdown(sheet), encoding="utf-8")
+    write_csv(folder / f"{name}.csv", sheet.columns, sheet.values)
 
 
 def bars(figure, groups: dict[str, dict[str, tuple[float, float]]], label: str) -> None:

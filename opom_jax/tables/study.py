@@ -1,7 +1,7 @@
 """Masks and ranks of a world, made once and kept in a folder.
 
 FOLDER/masks/<what>-<hash>.npy   masks of at most `PEOPLE` people
-FOLDER/ranks/<what>-<hash>.npy   how often each person was found
+FOLDER/ranks/<what>-<hash>.npy   how often each person was found, similarities of pairs
 
 The hash is over all that decides the content, so another setting, network or photo is another file,
 and an interrupted study goes on where it stopped. A file that is damaged is made again.
@@ -9,7 +9,6 @@ and an interrupted study goes on where it stopped. A file that is damaged is mad
 
 import dataclasses
 import hashlib
-import json
 import shutil
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -17,18 +16,17 @@ from pathlib import Path
 
 import numpy as np
 
-import opom_jax
 from opom_jax import laboratory
 from opom_jax.baselines import specific
 from opom_jax.baselines.settings import Settings as BaselineSettings
 from opom_jax.evaluation.features import BATCH, extractor
 from opom_jax.evaluation.identification import ranks
-from opom_jax.files import writing
 from opom_jax.masks.apply import apply_mask
 from opom_jax.masks.diverse import diverse_masks
 from opom_jax.masks.generate import Settings, equal_batches, people_that_fit
 from opom_jax.methods import METHODS
 from opom_jax.networks.recognizer import Recognizer
+from opom_jax.tables.kept import hashed, kept
 from opom_jax.tables.worlds import World
 
 PEOPLE = 20  # of one file
@@ -124,7 +122,7 @@ class Study:
             return laboratory.make_masks(network, settings, train, size, first=first)
 
         key = _by(network, settings, train) | {"first": first, "diverse": masks.diverse}
-        return self._kept("masks", f"{masks.surrogate}-{method}", key, make)
+        return kept(self.folder / "masks", f"{masks.surrogate}-{method}", key, make)
 
     def _people(self, network: Recognizer, train: np.ndarray) -> int:
         """How many are computed at once."""
@@ -136,7 +134,7 @@ class Study:
         network, settings = self.world.surrogates[masks.surrogate], masks.settings
         assert isinstance(settings, BaselineSettings)
         key = _by(network, settings, train)
-        unfinished = self.folder / f"unfinished-{_hash(key)}"
+        unfinished = self.folder / f"unfinished-{hashed(key)}"
 
         def make() -> np.ndarray:
             self.progress(f"mask of {settings.method} by {masks.surrogate}")
@@ -147,7 +145,7 @@ class Study:
             made = make(network, settings, everybody, size, unfinished)
             return made.masks[0]
 
-        mask = self._kept("masks", f"{masks.surrogate}-{settings.method}", key, make)
+        mask = kept(self.folder / "masks", f"{masks.surrogate}-{settings.method}", key, make)
         shutil.rmtree(unfinished, ignore_errors=True)
         return mask
 
@@ -161,7 +159,7 @@ class Study:
 
         first, *more = networks
         key = _by(first, attack, probes) | {"also": [network.digest for network in more]}
-        return self._kept("masks", f"{names}-{attack}", key, make)
+        return kept(self.folder / "masks", f"{names}-{attack}", key, make)
 
     def found(self, masks: Masks | None, target: str) -> np.ndarray:
         """How often a target finds each person: i64[P,4], tests and identified at 1, 5, 10.
@@ -176,7 +174,7 @@ class Study:
             probes = clean.probes if masks is None else self._features(target, self.masked(masks))
             return self._ranks(probes, clean.probes, clean.distractors)
 
-        return self._kept("ranks", target, self._key(masks, target), compute)
+        return kept(self.folder / "ranks", target, self._key(masks, target), compute)
 
     def found_among_masked(self, masks: Masks, target: str) -> np.ndarray:
         """The same for diverse masks (Table 6): i64[M,P,4] against clean galleries, then
@@ -197,7 +195,7 @@ class Study:
             )
 
         key = self._key(masks, target) | {"gallery": "masked"}
-        return self._kept("ranks", target, key, compute)
+        return kept(self.folder / "ranks", target, key, compute)
 
     def pairs(self, masks: Masks | None, target: str) -> tuple[np.ndarray, np.ndarray]:
         """Cosine similarities of 1:1 verification (Fig. 4), probes masked: f64[S] of two photos of
@@ -211,7 +209,7 @@ class Study:
             return np.concatenate([own, (probes @ clean.distractors.T).ravel()])
 
         key = self._key(masks, target) | {"what": "pairs"}
-        found = self._kept("ranks", target, key, compute).astype(np.float64)
+        found = kept(self.folder / "ranks", target, key, compute).astype(np.float64)
         return tuple(np.split(found, [sum(n * (n - 1) for n in counts)]))  # pyright: ignore
 
     def clean(self, target: str) -> laboratory.Features:
@@ -237,33 +235,20 @@ class Study:
         if masks is not None:
             name = masks.surrogate
             own = {
-                "surrogate": name and self.world.surrogates[name].digest,
+                "surrogate": name and _eyes(self.world.surrogates[name]),
                 "settings": _plain(masks.settings),
                 "diverse": masks.diverse,
                 "photos": masks.photos,
                 "also": [self.world.surrogates[name].digest for name in masks.also],
             }
-        return {"masks": own, "target": self.world.targets[target].digest} | self._pictures
+        return {"masks": own, "target": _eyes(self.world.targets[target])} | self._pictures
 
     @cached_property
-    def _pictures(self) -> dict[str, str]:
+    def _pictures(self) -> dict:
         photos = self.world.photos
         named = {"train": photos.train, "probes": photos.probes, "others": photos.distractors}
-        return {name: _digest(pictures) for name, pictures in named.items()}
-
-    def _kept(
-        self, room: str, what: str, key: dict, compute: Callable[[], np.ndarray]
-    ) -> np.ndarray:
-        """`compute()`, from its file if that is there and whole."""
-        path = self.folder / room / f"{what}-{_hash(key)}.npy"
-        try:
-            return np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError):
-            pass  # absent or damaged
-        found = compute()
-        with writing(path) as partial, open(partial, "wb") as file:
-            np.save(file, found)
-        return found
+        digests = {name: _digest(pictures) for name, pictures in named.items()}
+        return digests | {"counts": list(photos.counts)}
 
 
 def _plain(settings: Settings | str | int) -> dict | int:
@@ -277,18 +262,20 @@ def _plain(settings: Settings | str | int) -> dict | int:
 def _by(network: Recognizer, settings: Settings | str, pictures: np.ndarray) -> dict:
     return {
         "settings": _plain(settings),
-        "surrogate": network.digest,
+        "surrogate": _eyes(network),
         "photos": _digest(pictures),
     }
 
 
+def _eyes(network: Recognizer) -> dict:
+    """What decides how a network sees: the same weights may be told to see in another way."""
+    return {"weights": network.digest, "preprocessing": network.spec.card()}
+
+
 def _digest(pictures: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(pictures).data).hexdigest()
-
-
-def _hash(key: dict) -> str:
-    key = key | {"version": opom_jax.__version__}
-    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+    sha = hashlib.sha256(f"{pictures.shape};".encode())
+    sha.update(np.ascontiguousarray(pictures).data)
+    return sha.hexdigest()
 
 
 def _other_photo(counts: Sequence[int]) -> np.ndarray:
