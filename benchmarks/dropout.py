@@ -65,7 +65,7 @@ def main(_) -> None:
     turns = timing.take_turns(programs, FLAGS.rounds)
     units = FLAGS.people * FLAGS.steps
     rows = timing.report(turns, dict.fromkeys(programs, units), "step_of_a_person")
-    timing.write(FLAGS.out, "dropout", rows, {"network": network.name, **machine})
+    timing.write(FLAGS.out, f"dropout_{network.name}", rows, {"network": network.name, **machine})
 
 
 if __name__ == "__main__":
