@@ -182,7 +182,12 @@ def settings(config: Config) -> Settings:
     flat = _flat(config)
     flat |= {key.removeprefix("baseline."): value for key, value in flat.items()}
     chosen = kind(**{name: flat[name] for name in kind.__dataclass_fields__})
-    chosen.check()
+    try:
+        chosen.check()
+    except InputError as error:
+        name, rest = str(error).split("=", 1)
+        key = f"baseline.{name}" if name in config.baseline else name
+        raise InputError(f"config.{key}={rest}") from error
     several = kind is Settings and 2 <= config.diverse <= 100
     wanted = f"0, or 2 to 100 with one of {', '.join(objectives.METHODS)}"
     require("diverse", config.diverse, config.diverse == 0 or several, wanted)

@@ -42,6 +42,7 @@ def run(flags: absl_flags.FlagValues) -> None:
         raise InputError("config.surrogate is missing; name the folder of a converted network.")
     options.use_precision(config.precision)
     network = recognizer.load(config.surrogate, config.precision)
+    masks.check_network(network, settings)
     people = options.load_people(config.data)
     for person in people:
         settings.check_photos(person.name, len(person.train))

@@ -8,6 +8,7 @@ again, so an interrupted run goes on and Table 4 reads what Table 2 has made.
 --data (or OPOM_REAL_DATA). --on=paper: the authors' data sets and networks, below --data.
 """
 
+import math
 import os
 import sys
 from pathlib import Path
@@ -20,7 +21,7 @@ from opom_jax.cli.config import use_precision, workdir
 from opom_jax.cli.progress import Progress
 from opom_jax.data import people
 from opom_jax.errors import InputError
-from opom_jax.files import held
+from opom_jax.files import content_sha256, held
 from opom_jax.laboratory import SURROGATES
 from opom_jax.tables import films, paper, sheet, worlds
 from opom_jax.tables.options import Options
@@ -82,6 +83,8 @@ def define(flags: absl_flags.FlagValues, argv: list[str]) -> list[str]:
 def run(flags: absl_flags.FlagValues) -> None:
     """Makes the table and prints it."""
     kind, number = _chosen(flags)
+    if not math.isfinite(flags.memory_gib):
+        raise InputError(f"--memory_gib={flags.memory_gib} must be finite.")
     options = _options(flags, kind, number)
     dataset = paper.OF_TABLE[number] if kind == "table" else "commons"
     _check_data(flags, dataset)
@@ -125,11 +128,15 @@ def _surrogates(flags: absl_flags.FlagValues) -> tuple[str, ...]:
     for name in flags.surrogates:
         if name not in known:
             raise InputError(f"--surrogates={name} must be some of {', '.join(known)}.")
+        if flags.surrogates.count(name) > 1:
+            raise InputError(f"--surrogates has {name} twice; name it once.")
     return tuple(flags.surrogates) or known
 
 
 def _check_data(flags: absl_flags.FlagValues, dataset: str) -> None:
-    """Refuses data that is not there before anything is made."""
+    """Refuses data that is not there, or not asked for, before anything is made."""
+    if flags.on == "zoo" and flags.data:
+        raise InputError(f"--data={flags.data} is of --on=real and --on=paper; leave it out.")
     if flags.on == "paper":
         paper.check(flags.data or "data", dataset)
     if flags.on != "real":
@@ -150,17 +157,21 @@ def _real_data(flags: absl_flags.FlagValues) -> str:
 
 def _world(flags: absl_flags.FlagValues, dataset: str, folder: Path) -> worlds.World:
     if flags.on == "zoo":
-        return worlds.zoo(flags.people or ZOO_PEOPLE, Progress("drawing people", "photos"))
+        count = 1 if flags.films else flags.people or ZOO_PEOPLE  # films have people of their own
+        return worlds.zoo(count, Progress("drawing people", "photos"))
     if flags.on == "real":
         return _real(Path(_real_data(flags)), folder, flags.people)
     return paper.world(flags.data or "data", dataset, flags.people)
 
 
 def _real(data: Path, folder: Path, limit: int) -> worlds.World:
-    """The faces of a folder and its recognisers, converted into another if they are not yet."""
-    nets = {name: str(folder / "nets" / name) for name in REAL}
+    """The faces of a folder and its recognisers, converted into another if they are not yet: each
+    under a name that has the digest of its file."""
+    nets = {}
     for name, (file, network) in REAL.items():
-        weights, out = data / "weights" / file, Path(nets[name])
+        weights = data / "weights" / file
+        out = folder / "nets" / f"{name}-{content_sha256(weights)[:12]}"
+        nets[name] = str(out)
         if out.exists():
             continue
         if network:

@@ -327,6 +327,15 @@ def make(
     return Made(joined, dict(zip(Metrics._fields, numbers, strict=True)))
 
 
+def check_network(network: Recognizer, settings: Settings) -> None:
+    """Raises InputError if dropout finds nothing to drop in a network; nothing is computed."""
+    if not settings.dropout:
+        return
+    size = network.spec.size
+    image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    jax.eval_shape(lambda p, x: network.embed(p, x, lambda _, y: y), network.params, image)
+
+
 def bytes_per_person(network: Recognizer, photos: int, size: int) -> int:
     """Device memory that a step keeps for one more person, in bytes, found without computing.
 

@@ -293,7 +293,7 @@ def on_outputs(network: nnx.Module, change: Change) -> None:
         if isinstance(layer, Conv | DepthwiseConv) and spared.isdisjoint(path)
     ]
     if not layers:
-        raise InputError("The network has no convolution to drop from; set config.dropout to 0.")
+        raise InputError("The network has no layer that dropout reaches; set config.dropout to 0.")
     for place, layer in enumerate(layers):
         layer.after = partial(change, place)
 

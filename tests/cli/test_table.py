@@ -61,6 +61,10 @@ REFUSED = {
         ["--table=2", "--on=real", "--surrogates=ArcFace"],
         ["--surrogates=ArcFace", "xiaoccer"],
     ),
+    "a surrogate twice": (["--table=2", "--surrogates=Softmax,Softmax"], ["Softmax twice"]),
+    "no memory": (["--table=2", "--memory_gib=nan"], ["--memory_gib=nan"]),
+    "endless memory": (["--table=2", "--memory_gib=inf"], ["--memory_gib=inf"]),
+    "data of the zoo": (["--table=2", "--data={root}"], ["--data={root}", "--on=real"]),
     "real data not named": (["--table=2", "--on=real"], ["--data", "OPOM_REAL_DATA"]),
     "no real data": (
         ["--table=2", "--on=real", "--data={root}/nowhere"],

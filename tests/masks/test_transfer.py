@@ -241,8 +241,11 @@ def test_dropout_fits_into_the_memory_that_is_counted(network, photos):
 
 def test_a_network_without_convolutions_is_refused(monkeypatch, photos):
     network = random_network(monkeypatch, Dense)
-    with pytest.raises(InputError, match="no convolution to drop from"):
+    with pytest.raises(InputError, match="no layer that dropout reaches"):
         laboratory.make_masks(network, Settings(dropout=RATE), photos)
+    with pytest.raises(InputError, match="no layer that dropout reaches"):
+        generate.check_network(network, Settings(dropout=RATE))
+    generate.check_network(network, Settings())
     assert laboratory.make_masks(network, Settings(steps=1), photos).any()
 
 
