@@ -62,7 +62,7 @@ REFUSED = {
         ["--surrogates=ArcFace", "xiaoccer"],
     ),
     "a surrogate twice": (["--table=2", "--surrogates=Softmax,Softmax"], ["Softmax twice"]),
-    "no memory": (["--table=2", "--memory_gib=nan"], ["--memory_gib=nan"]),
+    "memory of no number": (["--table=2", "--memory_gib=nan"], ["--memory_gib=nan"]),
     "endless memory": (["--table=2", "--memory_gib=inf"], ["--memory_gib=inf"]),
     "data of the zoo": (["--table=2", "--data={root}"], ["--data={root}", "--on=real"]),
     "real data not named": (["--table=2", "--on=real"], ["--data", "OPOM_REAL_DATA"]),
