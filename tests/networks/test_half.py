@@ -116,5 +116,5 @@ def test_zoo(saved, folder, tmp_path, monkeypatch):
         with pytest.raises(InputError, match="is not in the zoo.*choose from zoo:net"):
             recognizer.load(name)
     monkeypatch.setattr(recognizer, "ZOO", tmp_path / "none")
-    with pytest.raises(InputError, match="it is empty"):
+    with pytest.raises(InputError, match="none is there yet"):
         recognizer.load("zoo:net")
