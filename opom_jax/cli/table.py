@@ -70,21 +70,21 @@ def define(flags: absl_flags.FlagValues, argv: list[str]) -> list[str]:
     integer("iterations", 10_000, "Most steps of GD-UAP.", 1, 1_000_000, flag_values=flags)
     integer("epochs", 10, "Of GAP.", 1, 100_000, flag_values=flags)
     integer("steps", 100, "With momentum and DFANet.", 1, 100_000, flag_values=flags)
-    absl_flags.DEFINE_float(
-        "memory_gib",
-        0.0,
-        "For a batch; 0: 2 on CPU, else 60 % of what is free.",
-        0.0,
-        flag_values=flags,
-    )
+    real = absl_flags.DEFINE_float
+    real("momentum", 1.0, "Decay in Tables 4 and 5.", 0.0, 1.0, flag_values=flags)
+    real("dropout", 0.1, "Of DFANet in Tables 4 and 5.", 0.0, 0.99, flag_values=flags)
+    memory = "For a batch; 0: 2 on CPU, else 60 % of what is free."
+    real("memory_gib", 0.0, memory, 0.0, flag_values=flags)
     return flags(argv)[1:]
 
 
 def run(flags: absl_flags.FlagValues) -> None:
     """Makes the table and prints it."""
     kind, number = _chosen(flags)
-    if not math.isfinite(flags.memory_gib):
-        raise InputError(f"--memory_gib={flags.memory_gib} must be finite.")
+    for name in ("memory_gib", "momentum", "dropout"):
+        value: float = flags[name].value  # pyright: ignore
+        if not math.isfinite(value):
+            raise InputError(f"--{name}={value} must be finite.")
     options = _options(flags, kind, number)
     dataset = paper.OF_TABLE[number] if kind == "table" else "commons"
     _check_data(flags, dataset)
@@ -114,7 +114,15 @@ def _chosen(flags: absl_flags.FlagValues) -> tuple[str, int]:
 
 
 def _options(flags: absl_flags.FlagValues, kind: str, number: int) -> Options:
-    options = Options(_surrogates(flags), flags.seeds, flags.iterations, flags.epochs, flags.steps)
+    options = Options(
+        _surrogates(flags),
+        seeds=flags.seeds,
+        iterations=flags.iterations,
+        epochs=flags.epochs,
+        steps=flags.steps,
+        momentum=flags.momentum,
+        dropout=flags.dropout,
+    )
     if not flags.films:
         return options
     if (kind, number) != ("figure", 8):

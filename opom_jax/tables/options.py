@@ -15,7 +15,7 @@ class Options(NamedTuple):
       seeds: random starts of the methods that begin with one.
       iterations: most steps of GD-UAP.
       epochs: of GAP.
-      steps: of masks with momentum and DFANet.
+      steps, momentum, dropout: of masks with momentum and DFANet.
       counts: masks a person in Table 6.
       films: of Figure 8.
     """
@@ -25,5 +25,7 @@ class Options(NamedTuple):
     iterations: int = 10_000
     epochs: int = 10
     steps: int = 100
+    momentum: float = 1.0
+    dropout: float = 0.1
     counts: tuple[int, ...] = (1, 5, 10)
     films: Callable[[World], list[Film]] = of_world

@@ -20,7 +20,6 @@ from opom_jax.tables.study import Masks, Study
 ORDER = ("GD-UAP", "GAP", "FI-UAP", "FI-UAP+", "FI-UAP-all", *list(METHODS)[2:])
 TRANSFER = ("FI-UAP", *list(METHODS)[2:])  # Table 4's
 BASE, NOISE, NONE = "FI-UAP", "random noise", "no mask"
-DECAY, DROPOUT = 1.0, 0.1
 COLUMNS = ("surrogate", "method", "target", *(f"top{k}" for k in TOP), "tests")
 
 
@@ -45,8 +44,12 @@ def own(name: str, options: Options, seed: int = 0) -> Settings:
 
 def boosted(name: str, options: Options) -> Settings:
     """The same with momentum and DFANet (4.2.2)."""
-    settings = {"momentum": DECAY, "dropout": DROPOUT, "steps": options.steps}
-    return Settings(method=METHODS[name], **settings)
+    return Settings(
+        method=METHODS[name],
+        steps=options.steps,
+        momentum=options.momentum,
+        dropout=options.dropout,
+    )
 
 
 def row(study: Study, sets: Sequence[Masks | None]) -> Row:
@@ -120,8 +123,8 @@ def table_4(study: Study, options: Options, number: int = 4) -> Sheet:
         )
     notes = [
         common_note(study),
-        f"Decay {DECAY:g}, dropout {DROPOUT:g}, {options.steps} steps; in brackets what they add "
-        f"to Table {number - 2}, which has 16 steps.",
+        f"Decay {options.momentum:g}, dropout {options.dropout:g}, {options.steps} steps; in "
+        f"brackets what they add to Table {number - 2}, which has 16 steps.",
     ]
     head = ["Source", "Method", *heads, "Mean Top-1", "gain", "paper"]
     return _sheet(study, f"Table {number}", rows, head, lines, notes)

@@ -64,6 +64,8 @@ REFUSED = {
     "a surrogate twice": (["--table=2", "--surrogates=Softmax,Softmax"], ["Softmax twice"]),
     "memory of no number": (["--table=2", "--memory_gib=nan"], ["--memory_gib=nan"]),
     "endless memory": (["--table=2", "--memory_gib=inf"], ["--memory_gib=inf"]),
+    "no decay": (["--table=4", "--momentum=nan"], ["--momentum=nan"]),
+    "everything dropped": (["--table=4", "--dropout=1"], ["--dropout=1"]),
     "data of the zoo": (["--table=2", "--data={root}"], ["--data={root}", "--on=real"]),
     "real data not named": (["--table=2", "--on=real"], ["--data", "OPOM_REAL_DATA"]),
     "no real data": (
