@@ -2,8 +2,9 @@
 
 A photo that was protected with one mask then does not find those protected with another, nor a
 mask that leaked undo the rest (Table 6). The paper states what must be far from what; increased
-here is, of each mask, the method's objective plus the mean distance of its masked photos from the
-same photos under every other mask, both in the form (published or paper) of the settings.
+here is the sum of all these distances, each with the weight 1: the method's objective of every
+mask, and for every pair of masks the distance of the same photos under the one and the other, both
+in the form (published or paper) of the settings.
 
 Axes: `M` masks of a person (the paper's n_M).
 """
@@ -60,11 +61,11 @@ def _together(settings: Settings) -> Callable[[Scene, jax.Array], jax.Array]:
 
     def scalar(scene: Scene, valid: jax.Array) -> jax.Array:
         masked = scene.masked
-        single = jax.vmap(lambda own: away(scene._replace(masked=own)))(masked).mean()
+        single = jax.vmap(lambda own: away(scene._replace(masked=own)))(masked).sum()
         if len(masked) == 1:
             return single
         one, two = np.triu_indices(len(masked), 1)
-        return single + jax.vmap(measure, (0, None))(masked[one] - masked[two], valid).mean() / 2
+        return single + jax.vmap(measure, (0, None))(masked[one] - masked[two], valid).sum()
 
     return scalar
 

@@ -37,9 +37,8 @@ def own(name: str, options: Options, seed: int = 0) -> Settings:
     """The settings of a method by the name that tables give it."""
     if name in METHODS:
         return Settings(method=METHODS[name], seed=seed)
-    return BaselineSettings(
-        method=COMPARED[name], seed=seed, iterations=options.iterations, epochs=options.epochs
-    )
+    limits = {"GD-UAP": {"iterations": options.iterations}, "GAP": {"epochs": options.epochs}}
+    return BaselineSettings(method=COMPARED[name], seed=seed, **limits.get(name, {}))
 
 
 def boosted(name: str, options: Options) -> Settings:

@@ -58,8 +58,9 @@ def fourth(study, options) -> Sheet:
 
 def test_settings_are_the_papers(options):
     assert own("FI-UAP+", options, 3) == Settings(method="fi_uap_plus", seed=3)
-    gap = BaselineSettings(method="gap", iterations=2, epochs=1)
-    assert own("GAP", options) == gap
+    assert own("GAP", options) == BaselineSettings(method="gap", epochs=1)
+    assert own("GD-UAP", options) == BaselineSettings(method="gd_uap", iterations=2)
+    assert own("FI-UAP-all", options) == BaselineSettings(method="fi_uap_all")
     assert protection.boosted("FI-UAP", options._replace(steps=100)) == Settings(
         method="fi_uap", momentum=1.0, dropout=0.1, steps=100
     )
