@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from opom_jax.evaluation.verification import RATES, area, roc, tar_at
+from opom_jax.evaluation.verification import RATES, threshold_at, verification
 from opom_jax.laboratory import METHODS
 from opom_jax.masks.generate import Settings
 from opom_jax.tables.options import Options
@@ -63,9 +63,10 @@ def figure_4(study: Study, options: Options) -> Sheet:
         cells = []
         for target in study.world.targets:
             same, others = study.pairs(masks, target)
-            curve = roc(same, others)
-            tar = 100 * tar_at(curve)
-            values.append([surrogate, name, target, same.mean(), same.std(), *tar, area(curve)])
+            thresholds = threshold_at(study.pairs(None, target)[1])
+            fares = verification(same, others, thresholds)
+            tar = 100 * fares.tar
+            values.append([surrogate, name, target, fares.genuine, same.std(), *tar, fares.auc])
             mark = star(study, surrogate, target)
             cells += [f"{same.mean():.3f}{mark}", f"{tar[0]:.1f}{mark}"]
             label = name if not surrogate else f"{name}, {surrogate}"
@@ -74,8 +75,9 @@ def figure_4(study: Study, options: Options) -> Sheet:
     heads = [f"{t} {what}" for t in study.world.targets for what in ("similarity", "TAR")]
     note = (
         "Mean cosine similarity of two photos of a person, one of them masked, and the share of "
-        f"such pairs (percent) that pass where {RATES[0]:.1%} of the pairs with a distractor do; "
-        "the bars are ± one standard deviation over pairs. `*` is the surrogate itself."
+        f"such pairs (percent) that reach a threshold which {RATES[0]:.1%} of the pairs of a clean "
+        "photo and a distractor reach; the bars are ± one standard deviation over pairs. `*` is "
+        "the surrogate itself."
     )
     columns = ["surrogate", "method", "target", "similarity", "deviation"]
     columns += [*(f"tar@{rate:g}" for rate in RATES), "auc"]
