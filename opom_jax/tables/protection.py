@@ -1,7 +1,7 @@
 """Tables 2 to 5: protection rates by surrogate, method and target."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -37,7 +37,10 @@ def own(name: str, options: Options, seed: int = 0) -> Settings:
     """The settings of a method by the name that tables give it."""
     if name in METHODS:
         return Settings(method=METHODS[name], seed=seed)
-    limits = {"GD-UAP": {"iterations": options.iterations}, "GAP": {"epochs": options.epochs}}
+    limits: dict[str, dict[str, Any]] = {
+        "GD-UAP": {"iterations": options.iterations},
+        "GAP": {"epochs": options.epochs},
+    }
     return BaselineSettings(method=COMPARED[name], seed=seed, **limits.get(name, {}))
 
 
