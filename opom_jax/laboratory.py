@@ -5,7 +5,6 @@ line; the people are synthetic and the networks those of the package, so a study
 outside.
 """
 
-import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -45,7 +44,7 @@ FIRST_DISTRACTOR, FIRST_KNOWN = 100_000, 1_000_000
 NOISE = ("no network", "random noise")  # the row of masks that no network made
 
 Progress = Callable[[int, int], None]
-# (surrogate, method) -> masks f32[P,H,W,3], or masked probes u8[B,H,W,3] of `protect_probes`
+# (surrogate, method) -> masks f32[P,H,W,3]
 Made = dict[tuple[str, str], np.ndarray]
 
 
@@ -138,8 +137,6 @@ def every_mask(
     photos: Photos,
     seed: int = 0,
     progress: Progress | None = None,
-    methods: Sequence[str] = tuple(METHODS),
-    baseline: baselines.Settings | None = None,
 ) -> Made:
     """Random noise, then the masks of every surrogate and method at the paper's settings.
 
@@ -148,20 +145,14 @@ def every_mask(
       photos: of the study.
       seed: of the random start.
       progress: called with the sets of masks made and their total.
-      methods: names of `METHODS` and `COMPARED`.
-      baseline: settings of `COMPARED` (with method and seed from here), the paper's if not given.
     """
     made: Made = {NOISE: random_masks(len(photos.train), photos.train.shape[2], seed=seed)}
     for surrogate, network in surrogates.items():
-        for name in methods:
-            if name in COMPARED:
-                settings = baseline or baselines.Settings()
-                settings = dataclasses.replace(settings, method=COMPARED[name], seed=seed)
-            else:
-                settings = masks.Settings(method=METHODS[name], seed=seed)
+        for name, method in METHODS.items():
+            settings = masks.Settings(method=method, seed=seed)
             made[surrogate, name] = make_masks(network, settings, photos.train)
             if progress:
-                progress(len(made) - 1, len(surrogates) * len(methods))
+                progress(len(made) - 1, len(surrogates) * len(METHODS))
     return made
 
 
@@ -201,36 +192,14 @@ def masked_probes(photos: Photos, made: np.ndarray) -> np.ndarray:
     return np.concatenate([apply_mask(*pair) for pair in zip(each, made, strict=True)])
 
 
-def protect_probes(
-    networks: Sequence[Recognizer],
-    attack: specific.Attack,
-    photos: Photos,
-    seed: int = 0,
-    progress: Progress | None = None,
-) -> np.ndarray:
-    """The probes with an image-specific mask each, as stored: u8[B,H,W,C].
-
-    Args:
-      networks: the surrogates.
-      attack: of `specific.METHODS`.
-      photos: of the study; only the probes are seen.
-      seed: of the random numbers.
-      progress: called with the probes done and their total.
-    """
-    made = specific.image_masks(networks, attack, photos.probes, seed, progress=progress)
-    return apply_mask(photos.probes, made)
-
-
 def identify(
     target: Recognizer, photos: Photos, clean: Features, made: Sequence[np.ndarray]
 ) -> list[Ranks]:
-    """Ranks of the probes without masks, then with each set of masks f32[P,H,W,C] or as each set
-    of masked probes u8[B,H,W,C]."""
+    """Ranks of the probes without masks, then with each set of masks f32[P,H,W,C]."""
     extract, counts = extractor(target), photos.counts
     found = [ranks(clean.probes, clean.probes, counts, clean.distractors)]
     for own in made:
-        masked = own if own.dtype == np.uint8 else masked_probes(photos, own)
-        features = extract(_batches(masked))
+        features = extract(_batches(masked_probes(photos, own)))
         found.append(ranks(features, clean.probes, counts, clean.distractors))
     return found
 
@@ -247,7 +216,7 @@ def protection(
     Args:
       targets: by the names of the table; none of them made masks.
       photos: of the study.
-      made: sets of masks or of masked probes.
+      made: sets of masks.
       cache: as in `clean_features`.
       progress: called with the targets done and their total.
 

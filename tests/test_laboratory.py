@@ -1,42 +1,19 @@
 """Studies in memory: masks do not depend on batches, zero masks change nothing."""
 
-import dataclasses
-
 import numpy as np
 import pytest
-from flax import nnx
 
 from opom_jax import laboratory
-from opom_jax.baselines import specific
-from opom_jax.baselines.settings import Settings as BaselineSettings
 from opom_jax.evaluation.features import extractor
 from opom_jax.masks.generate import Settings
-from opom_jax.networks.layers import Conv, FlatDense, PReLU
-from opom_jax.networks.recognizer import abstract_params, recognizer
-from opom_jax.networks.registry import NETWORKS, Spec
+from tests.tiny import SIZE, Small, random_network
 
-SIZE, PEOPLE, PROBES, DISTRACTORS = 16, 3, 4, 70
-
-
-class Small(nnx.Module):
-    """16 x 16 pixels -> 8 numbers."""
-
-    def __init__(self, rngs: nnx.Rngs):
-        self.conv = Conv(3, 6, 3, stride=2, padding=1, rngs=rngs)
-        self.prelu = PReLU(6, rngs=rngs)
-        self.head = FlatDense(8, 8, 6, 8, rngs=rngs)
-
-    def __call__(self, x):
-        return self.head(self.prelu(self.conv(x))), {}
+PEOPLE, PROBES, DISTRACTORS = 3, 4, 70
 
 
 @pytest.fixture
 def network(monkeypatch):
-    monkeypatch.setitem(NETWORKS, "small", Spec(Small, embedding=8, layout="", size=SIZE))
-    draw = np.random.default_rng(0)
-    shapes = abstract_params("small")
-    arrays = {k: draw.normal(0, 0.3, v.shape).astype(np.float32) for k, v in shapes.items()}
-    return recognizer("small", arrays)
+    return random_network(monkeypatch, Small)
 
 
 @pytest.fixture(scope="module")
@@ -66,17 +43,11 @@ def test_masks_do_not_depend_on_batches(network, photos):
 
 def test_sets_of_masks_by_the_names_of_the_tables(network, photos):
     sets = []
-    made = laboratory.every_mask(
-        {"Tiny": network},
-        photos,
-        methods=("OPOM-ClassCenter", "FI-UAP-all"),
-        baseline=BaselineSettings(steps=2),
-        progress=lambda *now: sets.append(now),
-    )
-    rows = [laboratory.NOISE, ("Tiny", "OPOM-ClassCenter"), ("Tiny", "FI-UAP-all")]
-    assert list(made) == rows and sets == [(1, 2), (2, 2)]
-    universal = made["Tiny", "FI-UAP-all"]
-    assert universal.shape == (PEOPLE, SIZE, SIZE, 3) and (universal == universal[0]).all()
+    made = laboratory.every_mask({"Tiny": network}, photos, progress=lambda *now: sets.append(now))
+    rows = [laboratory.NOISE, *(("Tiny", name) for name in laboratory.METHODS)]
+    assert list(made) == rows and sets == [(k, 5) for k in range(1, 6)]
+    hull = laboratory.make_masks(network, Settings(), photos.train)
+    np.testing.assert_array_equal(made["Tiny", "OPOM-ConvexHull"], hull)
     assert not set(laboratory.COMPARED) & set(laboratory.METHODS)
 
 
@@ -139,18 +110,3 @@ def test_people_of_studies_are_nobody_else(monkeypatch):
     assert drawn == [([7, 8, 9], 6, 9), (list(range(100_000, 100_005)), 1, 9)]
     assert made.train.shape[:2] == (3, 4) and made.counts == (2, 2, 2)
     assert (len(made.probes), len(made.distractors)) == (6, 5)
-
-
-def test_probes_are_protected_one_by_one_and_ranked(network, photos, tmp_path):
-    clean = laboratory.clean_features(network, photos, tmp_path)
-    attack = dataclasses.replace(specific.METHODS["fim"], steps=8)
-    masked = laboratory.protect_probes([network], attack, photos)
-    probes = photos.probes
-    assert masked.dtype == np.uint8 and 0 < np.abs(masked.astype(int) - probes).max() <= 8
-    without, unmasked, protected = laboratory.identify(network, photos, clean, [probes, masked])
-    np.testing.assert_array_equal(unmasked.rank, without.rank)
-    assert (protected.rank != without.rank).mean() > 0.5
-    noisy = laboratory.masked_probes(photos, laboratory.random_masks(PEOPLE, SIZE))
-    extract = extractor(network)
-    similar, noisy_similar = ((clean.probes * extract([p])).sum(1) for p in (masked, noisy))
-    assert (similar < noisy_similar).all()

@@ -35,6 +35,7 @@ def diverse_of(workdir: Path) -> int:
 
 
 def white_box(workdir: Path, targets: Sequence[Recognizer]) -> list[str]:
+    """Names of the targets that made the masks themselves."""
     surrogate = run_of(workdir).get("surrogate")
     digest = surrogate.get("weights_sha256") if isinstance(surrogate, dict) else None
     return [target.name for target in targets if target.digest == digest]

@@ -41,11 +41,6 @@ def reached(similarities: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     return (len(similarities) - below) / len(similarities)
 
 
-def tar_at(curve: Roc, rates: Sequence[float] = RATES) -> np.ndarray:
-    """f64: the highest TAR at which FAR is at most each of the rates (0..1)."""
-    return np.array([curve.tar[curve.far <= rate].max() for rate in rates])
-
-
 def area(curve: Roc) -> float:
     """The area under TAR over FAR: how often a random pair of one person is the more alike, ties
     counting one half; in 0..1."""

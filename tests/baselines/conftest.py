@@ -3,41 +3,20 @@
 import jax
 import numpy as np
 import pytest
-from flax import nnx
 
 from opom_jax import laboratory
 from opom_jax.baselines.settings import Settings
 from opom_jax.masks.generate import Batch
 from opom_jax.networks import recognizer
-from opom_jax.networks.layers import Conv, FlatDense, PReLU
-from opom_jax.networks.registry import NETWORKS, Spec
+from tests.tiny import SIZE, Tapped, random_network
 
-SIZE, PEOPLE, PHOTOS = 16, 4, 3
-
-
-class Tiny(nnx.Module):
-    """16 x 16 pixels -> 8 numbers."""
-
-    def __init__(self, rngs: nnx.Rngs):
-        self.first = Conv(3, 4, 3, stride=2, padding=1, rngs=rngs)
-        self.prelu = PReLU(4, rngs=rngs)
-        self.second = Conv(4, 6, 3, stride=2, padding=1, rngs=rngs)
-        self.head = FlatDense(4, 4, 6, 8, rngs=rngs)
-
-    def __call__(self, x):
-        first = self.prelu(self.first(x))
-        second = self.second(first)
-        return self.head(second), {"first": first, "second": second}
+PEOPLE, PHOTOS = 4, 3
 
 
 @pytest.fixture(scope="session")
 def network() -> recognizer.Recognizer:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(NETWORKS, "tiny", Spec(Tiny, embedding=8, layout="", size=SIZE))
-        draw = np.random.default_rng(0)
-        shapes = recognizer.abstract_params("tiny")
-        arrays = {k: draw.normal(0, 0.3, v.shape).astype(np.float32) for k, v in shapes.items()}
-        return recognizer.recognizer("tiny", arrays)
+        return random_network(patch, Tapped)
 
 
 @pytest.fixture(scope="session")

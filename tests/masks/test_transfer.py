@@ -16,10 +16,10 @@ from opom_jax.masks.generate import Batch, Settings
 from opom_jax.masks.objectives import METHODS
 from opom_jax.networks import recognizer as recognizers
 from opom_jax.networks.layers import Conv, DepthwiseConv, FlatDense, PReLU
-from opom_jax.networks.recognizer import abstract_params, normalize, recognizer
-from opom_jax.networks.registry import NETWORKS, Spec
+from opom_jax.networks.recognizer import normalize
+from tests.tiny import SIZE, random_network
 
-SIZE, RATE = 16, 0.25
+RATE = 0.25
 MAPS = ((40, 50, 8), (40, 50, 8), (9, 7, 3))  # what the convolutions of `probe` put out
 SIGMAS = 5
 
@@ -45,14 +45,6 @@ class Dense(nnx.Module):
 
     def __call__(self, x):
         return self.dense(x), {}
-
-
-def random_network(monkeypatch, family):
-    monkeypatch.setitem(NETWORKS, "tiny", Spec(family, embedding=8, layout="", size=SIZE))
-    rng = np.random.default_rng(0)
-    shapes = abstract_params("tiny")
-    arrays = {k: rng.normal(0, 0.3, v.shape).astype(np.float32) for k, v in shapes.items()}
-    return recognizer("tiny", arrays)
 
 
 @pytest.fixture

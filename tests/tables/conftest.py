@@ -5,18 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from flax import nnx
 from PIL import Image
 
 from opom_jax.laboratory import Photos
-from opom_jax.networks import recognizer
-from opom_jax.networks.layers import Conv, FlatDense, PReLU
-from opom_jax.networks.registry import NETWORKS, Spec
 from opom_jax.tables.options import Options
 from opom_jax.tables.study import Study
 from opom_jax.tables.worlds import World
+from tests.tiny import SIZE, Tapped, random_network
 
-SIZE, TRAIN, OTHERS = 16, 3, 24
+TRAIN, OTHERS = 3, 24
 COUNTS = (3, 2, 3, 2, 2)  # probes of each person
 
 
@@ -32,34 +29,11 @@ def draw() -> Callable[[Path, int], Path]:
     return photo
 
 
-class Tiny(nnx.Module):
-    """16 x 16 pixels -> 8 numbers, and two taps."""
-
-    def __init__(self, rngs: nnx.Rngs):
-        self.first = Conv(3, 4, 3, stride=2, padding=1, rngs=rngs)
-        self.prelu = PReLU(4, rngs=rngs)
-        self.second = Conv(4, 6, 3, stride=2, padding=1, rngs=rngs)
-        self.head = FlatDense(4, 4, 6, 8, rngs=rngs)
-
-    def __call__(self, x):
-        first = self.prelu(self.first(x))
-        second = self.second(first)
-        return self.head(second), {"first": first, "second": second}
-
-
-def _network(seed: int) -> recognizer.Recognizer:
-    draw = np.random.default_rng(seed)
-    shapes = recognizer.abstract_params("tiny")
-    arrays = {k: draw.normal(0, 0.3, v.shape).astype(np.float32) for k, v in shapes.items()}
-    return recognizer.recognizer("tiny", arrays)
-
-
 @pytest.fixture(scope="session")
 def tiny() -> World:
     """Surrogates A and B; targets A, C and D, of which the first is A's white box."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(NETWORKS, "tiny", Spec(Tiny, embedding=8, layout="", size=SIZE))
-        a, b, c, d = map(_network, range(4))
+        a, b, c, d = (random_network(patch, Tapped, seed) for seed in range(4))
     draw, people = np.random.default_rng(9), len(COUNTS)
 
     def pictures(faces: np.ndarray, photos: int) -> np.ndarray:

@@ -130,7 +130,9 @@ def test_an_interrupted_mask_for_everybody_goes_on_where_it_stopped(fresh, monke
 
 
 def test_a_mask_for_every_probe(shared):
-    masked = laboratory.protect_probes([shared.world.surrogates["A"]], FIM, shared.world.photos)
+    probes = shared.world.photos.probes
+    made = specific.image_masks([shared.world.surrogates["A"]], FIM, probes)
+    masked = apply_mask(probes, made)
     np.testing.assert_array_equal(shared.masked(SETS["image-specific"]), masked)
     assert len(shared.masks(SETS["image-specific"])) == sum(shared.world.photos.counts)
 

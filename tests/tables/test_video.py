@@ -4,7 +4,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-from flax import nnx
 
 from opom_jax import laboratory
 from opom_jax.errors import InputError
@@ -12,33 +11,16 @@ from opom_jax.evaluation.features import extractor
 from opom_jax.masks.apply import apply_mask
 from opom_jax.masks.generate import Settings
 from opom_jax.networks import recognizer
-from opom_jax.networks.layers import Conv, FlatDense, PReLU
-from opom_jax.networks.registry import NETWORKS, Spec
 from opom_jax.tables import films, video
+from tests.tiny import SIZE, Small, random_network
 
-SIZE, COUNTS = 16, (1, 2, 5)
+COUNTS = (1, 2, 5)
 BRIEF = Settings(steps=3, initial_steps=2)
-
-
-class Small(nnx.Module):
-    """16 x 16 pixels -> 8 numbers."""
-
-    def __init__(self, rngs: nnx.Rngs):
-        self.conv = Conv(3, 6, 3, stride=2, padding=1, rngs=rngs)
-        self.prelu = PReLU(6, rngs=rngs)
-        self.head = FlatDense(8, 8, 6, 8, rngs=rngs)
-
-    def __call__(self, x):
-        return self.head(self.prelu(self.conv(x))), {}
 
 
 @pytest.fixture
 def network(monkeypatch):
-    monkeypatch.setitem(NETWORKS, "small", Spec(Small, embedding=8, layout="", size=SIZE))
-    draw = np.random.default_rng(0)
-    shapes = recognizer.abstract_params("small")
-    arrays = {k: draw.normal(0, 0.3, v.shape).astype(np.float32) for k, v in shapes.items()}
-    return recognizer.recognizer("small", arrays)
+    return random_network(monkeypatch, Small)
 
 
 def film(web: int = 5, frames: int = 4, seed: int = 1) -> films.Film:

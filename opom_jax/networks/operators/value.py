@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -96,6 +97,6 @@ def of_rank(array: Array, rank: int) -> Array:
     return array.reshape((1,) * (rank - array.ndim) + array.shape)
 
 
-def library_of(values: Sequence[Value]):
+def library_of(values: Sequence[Value]) -> ModuleType:
     """NumPy if it knows all values while tracing, else jax.numpy."""
     return np if all(isinstance(value.array, np.ndarray) for value in values) else jnp
