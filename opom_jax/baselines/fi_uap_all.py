@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from opom_jax import parallel
 from opom_jax.baselines.settings import Settings
 from opom_jax.masks import generate as masks
 from opom_jax.masks.generate import Made, Progress
@@ -52,16 +53,17 @@ def fi_uap_all(
     settings.check()
     fi_uap = settings.fi_uap()
     start, step = masks.generator(network, fi_uap).start, _step(network.embed, fi_uap)
+    params = parallel.replicated(network.params, masks.batch_size(len(people.ids), size))
     clean, mask, history = [], None, []
     for count in range(settings.steps):
         total = Sums(*(np.zeros(()) for _ in Sums._fields))
         for k, (own, batch) in enumerate(masks.equal_batches(people, size)):
-            masked = None
+            masked, batch = None, parallel.spread(batch)
             if mask is None:
-                state, features = start(network.params, batch.ids, batch.photos)
+                state, features = start(params, batch.ids, batch.photos)
                 masked = state.masked
                 clean.append(np.asarray(features))
-            shares = step(network.params, mask, masked, batch.photos, clean[k], batch.valid)
+            shares = step(params, mask, masked, batch.photos, clean[k], batch.valid)
             total = _added(total, jax.device_get(shares), own)
         mask = _moved(fi_uap, total)
         photos = total.photos if settings.form == "published" else 1.0
@@ -96,7 +98,7 @@ def _step(embed: Callable[[Params, jax.Array], jax.Array], settings: masks.Setti
             photos * metrics.distance,
         )
 
-    return jax.jit(jax.vmap(one, (None, None, 0, 0, 0, 0)))
+    return parallel.OverPeople(one, (None, None, 0, 0, 0, 0))
 
 
 def _added(total: Sums, shares: Sums, people: int) -> Sums:

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from opom_jax import parallel
 from opom_jax.baselines.checks import Checks, begin, check
 from opom_jax.baselines.settings import Settings
 from opom_jax.errors import InputError
@@ -84,13 +85,15 @@ def gd_uap(
 def _run(network: Recognizer, settings: Settings, batch: masks.Batch) -> Checks:
     """The checks of the people of one batch when all have ended, with a leading axis P."""
     start = masks.generator(network, settings.fi_uap()).start
-    begun, clean = start(network.params, batch.ids, batch.photos)
+    ids, photos, valid = parallel.spread(batch)
+    params = parallel.replicated(network.params, len(ids))
+    begun, clean = start(params, ids, photos)
     step, state = _step(network.spec, settings.epsilon), _begin(begun.mask)
     for count in range(settings.iterations + 1):  # in the last one the mask is only checked
         if count % ASKED == 0 and np.asarray(state.checks.ended).all():
             break
         last = count == settings.iterations
-        state = step(network.params, state, batch.photos, clean, batch.valid, count, last)
+        state = step(params, state, photos, clean, valid, count, last)
     return state.checks
 
 
@@ -122,4 +125,4 @@ def _step(spec: Spec, epsilon: float):
         new, ended = State(noise, adam, checks), state.checks.ended
         return jax.tree.map(lambda old, new: jnp.where(ended, old, new), state, new)
 
-    return jax.jit(jax.vmap(one, (None, 0, 0, 0, 0, None, None)), donate_argnums=1)
+    return parallel.OverPeople(one, (None, 0, 0, 0, 0, None, None), donate=[1])

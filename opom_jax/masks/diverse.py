@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from opom_jax import parallel
 from opom_jax.masks.generate import (
     Batch,
     Settings,
@@ -44,14 +45,15 @@ def diverse_masks(network: Recognizer, settings: Settings, batch: Batch, count: 
     """
     settings.check()
     start, step = _compiled(network.embed, settings, count)
-    ids, photos, valid = map(jnp.asarray, batch)
+    ids, photos, valid = parallel.spread(batch)
+    params = parallel.replicated(network.params, len(ids))
     noise = None
     if settings.start == "published":
         seeds = [dataclasses.replace(settings, seed=settings.seed + m) for m in range(count)]
         noise = np.stack([published_noise(own, photos.shape[1:]) for own in seeds])
-    state, clean = start(network.params, ids, noise, photos)
+    state, clean = start(params, ids, noise, photos)
     for done in range(settings.steps):
-        state = step(network.params, state, ids, photos, clean, valid, np.int32(done))
+        state = step(params, state, ids, photos, clean, valid, np.int32(done))
     return np.asarray(state.mask)
 
 
@@ -98,6 +100,6 @@ def _compiled(embed: Callable[[Params, jax.Array], jax.Array], settings: Setting
         return jax.vmap(lambda own, up: move(own, up))(state, gradient)
 
     return (
-        jax.jit(jax.vmap(start, (None, 0, None, 0))),
-        jax.jit(jax.vmap(step, (None, 0, 0, 0, 0, 0, None)), donate_argnums=1),
+        parallel.OverPeople(start, (None, 0, None, 0)),
+        parallel.OverPeople(step, (None, 0, 0, 0, 0, 0, None), donate=[1]),
     )

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from opom_jax import parallel
 from opom_jax.errors import InputError
 from opom_jax.masks import transfer
 from opom_jax.masks.objectives import METHODS, Scene, objective
@@ -118,16 +119,23 @@ class Batch(NamedTuple):
     valid: np.ndarray
 
 
+def batch_size(people: int, size: int) -> int:
+    """How many are computed at once when at most `size` of all people count: what the devices share
+    evenly."""
+    return parallel.rounded_up(min(size, people))
+
+
 def equal_batches(people: Batch, size: int) -> Iterator[tuple[int, Batch]]:
-    """Batches of at most `size` people, all of one shape: the last repeats its last person.
+    """Batches of at most `size` people, all of one shape (`batch_size`): the last of a batch is
+    repeated.
 
     Yields:
       (how many of the batch count, the batch).
     """
     total = len(people.ids)
-    size = min(size, total)
+    shape, size = np.arange(batch_size(total, size)), min(size, total)
     for start in range(0, total, size):
-        rows = np.minimum(np.arange(start, start + size), total - 1)
+        rows = np.minimum(start + shape, min(start + size, total) - 1)
         yield min(size, total - start), Batch(*(array[rows] for array in people))
 
 
@@ -267,7 +275,7 @@ def _generator(embed: Embed, settings: Settings) -> Generator:
         state = init(rule(settings), images, noise)
         return state, normalize(embed(params, images))
 
-    begin = jax.jit(jax.vmap(begin, (None, 0, None, 0)))
+    begin = parallel.OverPeople(begin, (None, 0, None, 0))
 
     def start(params, ids, photos):
         same = settings.start == "published"
@@ -282,10 +290,7 @@ def _generator(embed: Embed, settings: Settings) -> Generator:
         )
         return update(rule(settings), state, gradient, images, valid), metrics
 
-    return Generator(
-        start,
-        jax.jit(jax.vmap(step, (None, 0, 0, 0, 0, 0, None)), donate_argnums=1),
-    )
+    return Generator(start, parallel.OverPeople(step, (None, 0, 0, 0, 0, 0, None), donate=[1]))
 
 
 def generate(
@@ -296,7 +301,8 @@ def generate(
     Returns:
       (masks f32[P,H,W,C] in [-epsilon, epsilon], Metrics of f32[P,T]).
     """
-    ids, photos, valid = map(jnp.asarray, batch)
+    ids, photos, valid = parallel.spread(batch)
+    params = parallel.replicated(params, len(ids))
     state, clean = compiled.start(params, ids, photos)
     history = []
     for count in range(settings.steps):
@@ -317,8 +323,9 @@ def make(
     """Masks of people; see `methods.Maker`. Metrics: objective and distance f32[P,T]."""
     del folder
     compiled, kept, done = generator(network, settings), [], 0
+    params = parallel.replicated(network.params, batch_size(len(people.ids), size))
     for count, batch in equal_batches(people, size):
-        made, metrics = generate(compiled, network.params, settings, batch)
+        made, metrics = generate(compiled, params, settings, batch)
         kept.append([array[:count] for array in (made, *metrics)])
         done += count
         if progress:
@@ -357,20 +364,21 @@ def _bytes(tree) -> int:
 
 
 def people_that_fit(network: Recognizer, photos: int, size: int, memory_gib: float = 0.0) -> int:
-    """How many people at once fit into the memory budget, at least one.
+    """How many people at once fit into the memory budget of all devices, at least one each.
 
     Args:
       network: the surrogate.
       photos: of a person, size pixels wide.
       size: of a photo.
-      memory_gib: the budget; 0 for 2 on the CPU, 60 % of what is free elsewhere.
+      memory_gib: the budget of a device; 0 for 2 on the CPU, 60 % of what is free elsewhere.
     """
-    budget = memory_gib * GIB or _free_bytes()
-    return max(1, int(budget // bytes_per_person(network, photos, size)))
+    devices = jax.local_devices()
+    budget = memory_gib * GIB or min(map(_free_bytes, devices))
+    return len(devices) * max(1, int(budget // bytes_per_person(network, photos, size)))
 
 
-def _free_bytes() -> float:
-    statistics = jax.local_devices()[0].memory_stats()
+def _free_bytes(device: jax.Device) -> float:
+    statistics = device.memory_stats()
     if not statistics:  # the CPU keeps none
         return CPU_MEMORY_GIB * GIB
     return FREE_SHARE * (statistics["bytes_limit"] - statistics["bytes_in_use"])
