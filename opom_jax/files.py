@@ -12,8 +12,8 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from opom_jax.errors import InputError
@@ -38,16 +38,21 @@ def private_folder(folder: Path) -> bool:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[Path]:
-    """Gives a temporary path that becomes `path` if the block succeeds, and vanishes if not.
+def writing(path: Path, part: str = "") -> Iterator[Path]:
+    """Gives a temporary path that becomes `path` if the block succeeds, and vanishes if not; with
+    the name of a part (see `held`) a file that another part has made meanwhile stays.
 
     Raises:
       InputError: the file cannot be written (full disk, read-only folder).
     """
-    partial = path.with_name(f".{path.name}.partial")
+    partial = path.with_name(f".{path.name}.{part}partial")
     try:
         yield partial
-        os.replace(partial, path)
+        if part:
+            with suppress(FileExistsError):
+                os.link(partial, path)
+        else:
+            os.replace(partial, path)
     except OSError as error:
         raise InputError(
             f"{path} cannot be written ({error.strerror or error}); "
@@ -88,24 +93,32 @@ def _works(process: str) -> bool:
 
 
 @contextmanager
-def held(workdir: Path) -> Iterator[None]:
-    """Makes a folder if needed and holds it against a second process.
+def held(workdir: Path, part: str = "") -> Iterator[None]:
+    """Makes a folder if needed and holds it against a second process; with the name of a part of
+    the work, only against one that does all of it or the same part.
 
     Raises:
       InputError: another process holds it, or it cannot be made.
     """
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        lock = os.open(workdir, os.O_RDONLY)
-    except OSError as error:
-        raise unusable(workdir, error) from error
-    try:
+    with ExitStack() as locks:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            workdir.mkdir(parents=True, exist_ok=True)
+            locks.enter_context(_locked(workdir, fcntl.LOCK_SH if part else fcntl.LOCK_EX))
+            if part:
+                locks.enter_context(_locked(workdir / f".{part}.lock", fcntl.LOCK_EX))
         except BlockingIOError as error:
             raise InputError(f"Another process writes to {workdir}; wait.") from error
         except OSError as error:
             raise unusable(workdir, error) from error
+        yield
+
+
+@contextmanager
+def _locked(path: Path, kind: int) -> Iterator[None]:
+    """Locks a folder, or a file that is made if needed, until the process lets go or dies."""
+    lock = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(lock, kind | fcntl.LOCK_NB)
         yield
     finally:
         os.close(lock)
@@ -117,18 +130,30 @@ def unusable(workdir: Path, error: OSError) -> InputError:
     return InputError(f"{workdir} cannot be used ({where}); choose another --workdir.")
 
 
-def begin(workdir: Path, config: dict) -> None:
+def begin(workdir: Path, config: dict, part: str = "", decided: Sequence[str] = ()) -> dict:
     """Writes config.json, or compares it with the one that is there.
+
+    Args:
+      workdir: of the run.
+      config: JSON-like.
+      part: as for `held`; of several processes the first to come writes the file.
+      decided: keys, positive numbers, in which the file that is there overrules `config`.
+
+    Returns:
+      What the file holds.
 
     Raises:
       InputError: another configuration (by its keys), a damaged file, no room.
     """
     path = workdir / "config.json"
-    if path.exists():
-        check_same(path, read_config(workdir), config)
-        return
-    with writing(path) as partial:
-        partial.write_text(json.dumps(config, indent=1) + "\n")
+    if not path.exists():
+        with writing(path, part) as partial:
+            partial.write_text(json.dumps(config, indent=1) + "\n")
+    stored = read_config(workdir)
+    found = {key: stored.get(key) for key in decided}
+    config = config | {k: v for k, v in found.items() if type(v) is int and v > 0}
+    check_same(path, stored, config)
+    return stored
 
 
 def read_config(workdir: Path) -> dict:
@@ -162,12 +187,13 @@ def _flat(config: dict, prefix: str = "") -> dict:
     return flat
 
 
-def journal(path: Path, good: Callable[[dict], bool]) -> list[dict]:
-    """The lines of a journal up to the first that is cut, no JSON object or not `good`; that one
-    and all after it are cut away. No lines if there is no file; OSError passes."""
+def journal(path: Path, good: Callable[[dict], bool], mend: bool = True) -> Iterator[dict]:
+    """The lines of a journal up to the first that is cut, no JSON object or not `good`. If they are
+    all taken and it is to be mended, that one and all after it are cut away. No lines if there is
+    no file; OSError passes."""
     if not path.exists():
-        return []
-    lines, kept = [], 0
+        return
+    kept = 0
     with open(path, "rb") as file:
         for line in file:
             try:
@@ -177,11 +203,10 @@ def journal(path: Path, good: Callable[[dict], bool]) -> list[dict]:
                 entry = None
             if not isinstance(entry, dict) or not good(entry):
                 break
-            lines.append(entry)
+            yield entry
             kept += len(line)
-    if kept < path.stat().st_size:
+    if mend and kept < path.stat().st_size:
         os.truncate(path, kept)
-    return lines
 
 
 def _no_json(constant: str) -> None:

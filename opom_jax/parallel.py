@@ -2,13 +2,13 @@
 
 Masks of different people have nothing to do with one another. Every device computes its own people
 with its own copy of the weights, and the compiled step holds no collective; every process takes its
-own batches of the list, computes on the devices of its machine and writes files of its own, so that
+own people of the list, computes on the devices of its machine and writes files of its own, so that
 nothing but the output folder is shared and one that dies can be started again alone.
 """
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -17,7 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from opom_jax.errors import InputError, first_line
 
 PEOPLE = "people"  # the mesh's axis
-T = TypeVar("T")
+A_WEEK = 7 * 24 * 3600  # seconds
 
 
 class Share(NamedTuple):
@@ -31,32 +31,34 @@ class Share(NamedTuple):
     index: int = 0
     count: int = 1
 
-    def of(self, batches: Sequence[T]) -> Sequence[T]:
-        """Every count-th batch, from the index-th on."""
-        return batches[self.index :: self.count]
+    def of(self, people: range) -> range:
+        """Every count-th person, from the index-th on."""
+        return people[self.index :: self.count]
+
+
+WHOLE = Share()
 
 
 def join(coordinator: str, share: Share | None) -> Share:
     """Makes this process one of several that know of one another (`jax.distributed`), as TPU pods
     need it; call it before anything is computed. Others only need to know their `Share`.
 
-    One that dies is started again by the same command, while the others go on; only the first one
-    leads and must live.
+    They end together: who has finished waits at its exit for the rest, and if one dies all are to
+    be started again.
 
     Args:
-      coordinator: host:port of the first process, or "auto" for what the cluster says (Slurm, Open
-        MPI, Kubernetes, TPU).
-      share: this one of them; None with "auto".
+      coordinator: host:port of the first process; says nothing without a share.
+      share: this one of them; None for what the cluster says (Slurm, Open MPI, Kubernetes, TPU).
 
     Raises:
       InputError: they do not find one another.
     """
-    jax.config.update("jax_enable_recoverability", True)
-    known = {}
-    if share:
-        known = {"num_processes": share.count, "process_id": share.index}
+    patience = {"shutdown_timeout_seconds": A_WEEK}
     try:
-        jax.distributed.initialize(None if coordinator == "auto" else coordinator, **known)
+        if share is None:
+            jax.distributed.initialize(**patience)
+        else:
+            jax.distributed.initialize(coordinator, share.count, share.index, **patience)
     except Exception as error:  # grpc and the clusters raise many kinds
         raise InputError(
             f"--coordinator={coordinator} brings no processes together ({first_line(error)}); "
@@ -65,43 +67,40 @@ def join(coordinator: str, share: Share | None) -> Share:
     return Share(jax.process_index(), jax.process_count())
 
 
+def devices_for(people: int, size: int) -> int:
+    """How many devices of this process so many people need, at most `size` on each."""
+    return min(jax.local_device_count(), -(-people // size))
+
+
+def spread(tree: Any, devices: int) -> Any:
+    """Arrays with a leading axis of people on that many devices, each device its even share."""
+    return _placed(tree, _mesh(devices), PEOPLE)
+
+
+def replicated(tree: Any, like: jax.Array) -> Any:
+    """Arrays that all people share, such as weights, whole on every device that holds `like`; what
+    is there already is not copied."""
+    return _placed(tree, _mesh(len(like.sharding.device_set)))
+
+
 @functools.cache
-def mesh(people: int) -> Mesh:
-    """The most devices of this process that share so many people evenly, in one row."""
-    devices = jax.local_devices()
-    count = max(n for n in range(1, len(devices) + 1) if people % n == 0)
-    return Mesh(np.array(devices[:count]), (PEOPLE,))
+def _mesh(devices: int) -> Mesh:
+    """The first devices of this process in a row."""
+    return Mesh(np.array(jax.local_devices()[:devices]), (PEOPLE,))
 
 
-def rounded_up(people: int) -> int:
-    """The least number of people from this on that all devices share evenly; with fewer people than
-    devices each has one of its own."""
-    devices = min(people, jax.local_device_count())
-    return -(-people // devices) * devices
-
-
-def spread(tree: Any) -> Any:
-    """Arrays with a leading axis of people, each device its own."""
-    return _placed(tree, len(jax.tree.leaves(tree)[0]), PEOPLE)
-
-
-def replicated(tree: Any, people: int) -> Any:
-    """Arrays that every device of so many people has whole, such as weights. What is there already
-    is not copied again."""
-    return _placed(tree, people)
-
-
-def _placed(tree: Any, people: int, *axes: str) -> Any:
-    on = mesh(people)
-    place = NamedSharding(on, PartitionSpec(*axes)) if on.size > 1 else on.devices.item()
+def _placed(tree: Any, mesh: Mesh, *axes: str) -> Any:
+    several = mesh.size > 1
+    place = NamedSharding(mesh, PartitionSpec(*axes)) if several else mesh.devices.item()
     return jax.device_put(tree, place)
 
 
 class OverPeople:
     """A function of one person, compiled for many, each device computing its own.
 
-    `vmap` with weights that are not mapped merges the photos of all people of a device into one
-    batch. On several devices the parts are independent programs: no collective.
+    It runs where the people are (`spread`). `vmap` with weights that are not mapped merges the
+    photos of all people of a device into one batch; the parts of several devices are independent
+    programs, without a collective, and each is the program of one device.
 
     Args:
       function: of one person.
@@ -113,34 +112,30 @@ class OverPeople:
 
     def __init__(self, function: Callable, axes: Sequence[int | None], donate: Sequence[int] = ()):
         self.mapped, self.axes, self.donate = jax.vmap(function, tuple(axes)), axes, donate
-        self.compiled: dict[Mesh, Any] = {}
+        self.compiled: dict[int, Any] = {}
 
     def __call__(self, *arguments) -> Any:
-        return self._on(self._mesh(arguments))(*arguments)
+        return self._for(arguments)(*arguments)
 
     def lower(self, *arguments) -> Any:
         """As `lower` of what `jax.jit` returns."""
-        return self._on(self._mesh(arguments)).lower(*arguments)
+        return self._for(arguments).lower(*arguments)
 
-    def _mesh(self, arguments: Sequence[Any]) -> Mesh:
+    def _for(self, arguments: Sequence[Any]) -> Any:
         pairs = zip(arguments, self.axes, strict=True)
-        mapped = [argument for argument, axis in pairs if axis == 0]
-        return mesh(len(jax.tree.leaves(mapped)[0]))
-
-    def _on(self, mesh: Mesh) -> Any:
-        if mesh not in self.compiled:
-            mapped = self.mapped if mesh.size == 1 else self._sharded(mesh)
-            self.compiled[mesh] = jax.jit(mapped, donate_argnums=tuple(self.donate))
-        return self.compiled[mesh]
+        people = jax.tree.leaves([argument for argument, axis in pairs if axis == 0])[0]
+        devices = len(people.sharding.device_set) if isinstance(people, jax.Array) else 1
+        if devices not in self.compiled:
+            mapped = self.mapped if devices == 1 else self._sharded(_mesh(devices))
+            self.compiled[devices] = jax.jit(mapped, donate_argnums=tuple(self.donate))
+        return self.compiled[devices]
 
     def _sharded(self, mesh: Mesh) -> Callable:
         of_axis = {0: PartitionSpec(PEOPLE), None: PartitionSpec()}
-        specs = tuple(of_axis[axis] for axis in self.axes)
-        # nothing is shared between devices, so there is nothing to check
         return jax.shard_map(
             self.mapped,
             mesh=mesh,
-            in_specs=specs,
+            in_specs=tuple(of_axis[axis] for axis in self.axes),
             out_specs=PartitionSpec(PEOPLE),
-            check_vma=False,
+            check_vma=False,  # no value is shared: there is nothing to check
         )

@@ -53,16 +53,15 @@ def fi_uap_all(
     settings.check()
     fi_uap = settings.fi_uap()
     start, step = masks.generator(network, fi_uap).start, _step(network.embed, fi_uap)
-    params = parallel.replicated(network.params, masks.batch_size(len(people.ids), size))
-    clean, mask, history = [], None, []
+    params, clean, mask, history = network.params, [], None, []
     for count in range(settings.steps):
         total = Sums(*(np.zeros(()) for _ in Sums._fields))
         for k, (own, batch) in enumerate(masks.equal_batches(people, size)):
-            masked, batch = None, parallel.spread(batch)
+            masked, params = None, parallel.replicated(params, batch.ids)
             if mask is None:
                 state, features = start(params, batch.ids, batch.photos)
                 masked = state.masked
-                clean.append(np.asarray(features))
+                clean.append(features)
             shares = step(params, mask, masked, batch.photos, clean[k], batch.valid)
             total = _added(total, jax.device_get(shares), own)
         mask = _moved(fi_uap, total)

@@ -49,8 +49,8 @@ def get_config() -> Config:
         seed=0,
         start="published",  # noise of all people alike as published, or "person": their own
         precision="float32",  # or "bfloat16": convolutions
-        people_per_batch=0,  # 0: chosen from memory_gib
-        memory_gib=0.0,  # for a batch on the device; 0: 2 on CPU, 60 % of what is free elsewhere
+        people_per_batch=0,  # on each device; 0: chosen from memory_gib
+        memory_gib=0.0,  # for a batch on a device; 0: 2 on CPU, 60 % of what is free elsewhere
         diverse=0,  # masks a person, 2 or more, each away from the others (Eq. 19); 0: the one
         rounding="truncate",  # of masked probes to uint8: "truncate" as published, or "round"
         gallery="clean",  # or "protected": also masked probes against masked gallery photos
@@ -227,7 +227,7 @@ def workdir(flags: absl_flags.FlagValues) -> Path:
     return folder
 
 
-def load_people(data: Config) -> list[people.Person]:
+def load_people(data: Config) -> people.People:
     """The people of `config.data`; InputError if they are not named in exactly one way."""
     if bool(data.people) == bool(data.train_list):
         raise InputError(

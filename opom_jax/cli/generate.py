@@ -4,24 +4,30 @@ Makes one mask per person: WORKDIR/masks/mask_id<k>.npy (float32, (3,H,W), RGB),
 metrics.jsonl. The same command continues an interrupted run. Methods that make one mask for
 everybody store it for each person. With --config.diverse=M every person has M masks,
 mask_id<k>_<m>.npy, that are also far from one another.
+
+All devices of the machine share the people. Several processes share them too, each started with
+--processes=K --process=I and the same --workdir, on one machine or many: the masks are those of one
+process. --coordinator=HOST:PORT (or auto) has them meet through jax.distributed, as TPU pods need.
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 from absl import flags as absl_flags
 
+from opom_jax import parallel
 from opom_jax.cli import config as options
-from opom_jax.cli.progress import Progress
-from opom_jax.data import images
+from opom_jax.cli import shares
+from opom_jax.cli.progress import Idle, Progress
 from opom_jax.data.people import Person
 from opom_jax.errors import InputError
-from opom_jax.files import read_config
 from opom_jax.masks import generate as masks
-from opom_jax.masks.diverse import diverse_masks
+from opom_jax.masks.diverse import make_diverse
 from opom_jax.masks.store import Store
 from opom_jax.methods import METHODS
 from opom_jax.networks import recognizer
@@ -31,6 +37,7 @@ RESUMES = True
 
 def define(flags: absl_flags.FlagValues, argv: list[str]) -> list[str]:
     """Defines and parses the verb's flags; returns the arguments that are none."""
+    shares.define(flags)
     return options.define(flags, argv, "Folder for masks, config.json and metrics.jsonl.")
 
 
@@ -40,30 +47,28 @@ def run(flags: absl_flags.FlagValues) -> None:
     settings = options.settings(config)
     if not config.surrogate:
         raise InputError("config.surrogate is missing; name the folder of a converted network.")
+    share = shares.of_this_process(flags)
+    if share.count > 1 and METHODS[settings.method].serves == "everybody":
+        raise InputError(
+            f"config.method={settings.method!r} makes one mask of everybody's photos, which no "
+            "processes share; leave --processes out."
+        )
     options.use_precision(config.precision)
     network = recognizer.load(config.surrogate, config.precision)
     masks.check_network(network, settings)
     people = options.load_people(config.data)
-    for person in people:
-        settings.check_photos(person.name, len(person.train))
-    photos = images.inspect(
-        [path for person in people for path in person.train],
-        config.data.image_size,
-        config.data.resize,
-        progress=Progress("checking", "photos"),
-    )
-    batch = config.people_per_batch or _recorded_batch(workdir)
+    counts, digest = _looked_at(people, settings)
+    batch = config.people_per_batch
     if not batch:
-        most = max(len(person.train) for person in people)
         size, memory = config.data.image_size, config.memory_gib
-        batch = masks.people_that_fit(network, most * max(1, config.diverse), size, memory)
+        photos = max(counts) * max(1, config.diverse)
+        batch = masks.people_that_fit(network, photos, size, memory)
     record = {
         "settings": {name: getattr(settings, name) for name in settings.__dataclass_fields__},
         "precision": config.precision,
         "surrogate": {"name": network.name, "weights_sha256": network.digest},
         "people": len(people),
-        "people_sha256": _digest([[person.name, len(person.train)] for person in people]),
-        "photos_sha256": photos,
+        "people_sha256": digest,
         "image_size": config.data.image_size,
         "people_per_batch": min(batch, len(people)),
     }
@@ -71,47 +76,61 @@ def run(flags: absl_flags.FlagValues) -> None:
         record["universal"] = True
     if config.diverse:
         record["diverse"] = config.diverse
-    with Store(workdir, record) as store:
-        _make(store, settings, network, people, record["people_per_batch"], config.data)
-    print(f"{len(people) * max(1, config.diverse)} masks: {workdir / 'masks'}")
+    own = shares.inspected(people, share, config.data)
+    decided = [] if config.people_per_batch else ["people_per_batch"]
+    with Store(workdir, record, share, decided, own.agrees) as store:
+        size = store.config["people_per_batch"]
+        make = _maker(network, settings, size, workdir, config.diverse)
+        together = size * parallel.devices_for(len(own.ids), size)
+        if METHODS[settings.method].serves == "everybody":  # and itself takes them in batches
+            together = len(people)
+        _make(store, make, network.name, own, together, config.data)
+    print(f"{len(own.ids) * max(1, config.diverse)} masks: {workdir / 'masks'}")
 
 
-def _digest(content) -> str:
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+def _looked_at(people: Sequence[Person], settings) -> tuple[list[int], str]:
+    """Everybody's number of training photos, checked, and what identifies the list of people."""
+    counts, sha = [], hashlib.sha256(b"[")
+    for person in people:
+        settings.check_photos(person.name, len(person.train))
+        sha.update(b", " if counts else b"")
+        sha.update(json.dumps([person.name, len(person.train)]).encode())
+        counts.append(len(person.train))
+    sha.update(b"]")
+    return counts, sha.hexdigest()
 
 
 def _maker(network, settings: masks.Settings, size: int, workdir: Path, diverse: int) -> Callable:
     """A function of a `Batch` to masks f32[P,(M,)H,W,3] and {name of a metric: [P,...]}."""
     if diverse:
-        return lambda batch: (diverse_masks(network, settings, batch, diverse), {})
+        return lambda batch: (make_diverse(network, settings, batch, size, diverse), {})
     method = METHODS[settings.method]
     progress = Progress("generate", "rounds") if method.serves == "everybody" else None
     return lambda batch: method.make(network, settings, batch, size, workdir, progress)
 
 
-def _make(store: Store, settings, network, people: Sequence[Person], size: int, data) -> None:
-    make = _maker(network, settings, size, store.workdir, store.config.get("diverse", 0))
-    if (
-        METHODS[settings.method].serves == "everybody"
-    ):  # sees everybody, and itself takes them in batches
-        size = len(people)
-    starts = range(0, len(people), size)
-    pending = [range(s, min(s + size, len(people))) for s in starts]
-    finished = len(people)
-    pending = [ids for ids in pending if not store.done(ids)]
-    finished -= sum(map(len, pending))
+def _make(store: Store, make: Callable, surrogate: str, own: shares.Own, size: int, data) -> None:
+    """Makes what is not there yet, `size` people at once. While a batch is computed the next one is
+    read and the last one written."""
+    left = [person for person in own.ids if not store.done([person])]
+    pending = [left[start : start + size] for start in range(0, len(left), size)]
+    finished, idle = len(own.ids) - len(left), Idle()
     progress = Progress("generate", "people", finished)
-    for ids, batch in zip(pending, _batches(people, pending, size, data), strict=True):
-        made, metrics = make(batch)
-        _check_made(network.name, [people[person].name for person in ids], made, metrics)
-        lines = [
-            {"name": people[person].name, "photos": len(people[person].train)}
-            | {name: values[k].tolist() for name, values in metrics.items()}
-            for k, person in enumerate(ids)
-        ]
-        store.write(ids, made[: len(ids)], lines)
-        finished += len(ids)
-        progress(finished, len(people))
+    reader, written = own.batches(pending, size, data), None
+    with closing(reader), ThreadPoolExecutor(1, "masks") as writer:
+        for ids in pending:
+            with idle:
+                batch = next(reader)
+            made, metrics = make(batch)
+            _check_made(surrogate, [own.people[person].name for person in ids], made, metrics)
+            with idle:
+                if written:
+                    written.result()
+            written = writer.submit(store.write, ids, made[: len(ids)], own.lines(ids, metrics))
+            finished += len(ids)
+            progress(finished, len(own.ids), f"{idle.share():.1%} of the time waiting for files")
+        if written:
+            written.result()
 
 
 def _check_made(surrogate: str, names: Sequence[str], made: np.ndarray, metrics: dict) -> None:
@@ -122,34 +141,3 @@ def _check_made(surrogate: str, names: Sequence[str], made: np.ndarray, metrics:
                 f"Surrogate {surrogate!r} makes a mask for {name} that is not finite; look at the "
                 "surrogate with `models check`, convert or train it again."
             )
-
-
-def _batches(
-    people: Sequence[Person], pending: Sequence[range], size: int, data
-) -> Iterator[masks.Batch]:
-    """Reads ahead; every batch has the same shape: people and photos that are missing repeat the
-    last person and the first photo, and count for nothing."""
-    most = max(len(person.train) for person in people)
-    padded = [[*ids, *[ids[-1]] * (size - len(ids))] for ids in pending]
-
-    def paths(ids):
-        for person in ids:
-            own = people[person].train
-            yield from [*own, *[own[0]] * (most - len(own))]
-
-    read = images.read_batches((list(paths(ids)) for ids in padded), data.image_size, data.resize)
-    for ids, pixels in zip(padded, read, strict=True):
-        counts = np.array([len(people[person].train) for person in ids])
-        yield masks.Batch(
-            np.array(ids, np.int32),
-            pixels.reshape(size, most, *pixels.shape[1:]),
-            (np.arange(most) < counts[:, None]).astype(np.float32),
-        )
-
-
-def _recorded_batch(workdir) -> int:
-    """The batch size that an interrupted run chose, so that it goes on in the same batches."""
-    if not (workdir / "config.json").exists():
-        return 0
-    size = read_config(workdir).get("people_per_batch")
-    return size if isinstance(size, int) and size > 0 else 0

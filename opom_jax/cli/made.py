@@ -6,19 +6,21 @@ from pathlib import Path
 
 from opom_jax.errors import InputError
 from opom_jax.files import read_config
+from opom_jax.masks.store import journals
 from opom_jax.networks.recognizer import Recognizer
 
 
 def made_from(workdir: Path) -> dict[int, tuple[str, int]]:
     """Number -> (name, photos), as generate recorded them; none for masks from elsewhere."""
-    path = workdir / "metrics.jsonl"
-    if not path.exists():
-        return {}
-    try:
-        entries = [json.loads(line) for line in path.read_text().splitlines()]
-        return {entry["id"]: (entry["name"], entry["photos"]) for entry in entries}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is damaged; run the same generate command again.") from error
+    made = {}
+    for path in journals(workdir):
+        try:
+            for line in path.read_text().splitlines():
+                entry = json.loads(line)
+                made[entry["id"]] = entry["name"], entry["photos"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path} is damaged; run the same generate command again.") from error
+    return made
 
 
 def run_of(workdir: Path) -> dict:

@@ -1,4 +1,4 @@
-"""One line on standard error that says how far long work is."""
+"""One line on standard error that says how far long work is, and what it waits for."""
 
 import sys
 import time
@@ -24,3 +24,20 @@ class Progress:
         line += f", {note}" if note else ""
         end = "\n" if done >= total or not self.terminal else "\r"
         print(f"\x1b[K{line}" if self.terminal else line, end=end, file=sys.stderr, flush=True)
+
+
+class Idle:
+    """How much of the time since it was made is spent in its `with` blocks, waiting."""
+
+    def __init__(self):
+        self.start, self.seconds = time.monotonic(), 0.0
+
+    def __enter__(self) -> None:
+        self.since = time.monotonic()
+
+    def __exit__(self, *_) -> None:
+        self.seconds += time.monotonic() - self.since
+
+    def share(self) -> float:
+        """In 0..1."""
+        return self.seconds / max(time.monotonic() - self.start, 1e-9)

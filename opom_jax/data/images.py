@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from functools import partial
 from io import BufferedReader
 from pathlib import Path
 from typing import TypeVar
@@ -23,6 +24,7 @@ FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM", "TIFF", "GIF")
 # Below Pillow's own limit, from which it would only warn; 192 MiB as RGB.
 MAX_PIXELS = 2**26
 _CHUNK = 64
+_AHEAD = 8  # people whose photos are looked at together
 
 T = TypeVar("T")
 StrPath = str | os.PathLike[str]
@@ -75,15 +77,9 @@ def inspect(
       InputError: the first bad image in the order of `paths`.
     """
 
-    def fingerprint(path: Path) -> bytes:
-        with _opened(Path(path)) as file:
-            _decoded(file, path, size, resize)
-            file.seek(0)
-            digest = hashlib.file_digest(file, "sha256").digest()
-            return file.tell().to_bytes(8, "big") + digest
-
     total, done = hashlib.sha256(), 0
     chunks = (paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK))
+    fingerprint = partial(_fingerprint, size, resize)
     with closing(_pooled(fingerprint, chunks, workers, ahead=2)) as checked:
         for prints in checked:
             total.update(b"".join(prints))
@@ -91,6 +87,26 @@ def inspect(
             if progress:
                 progress(done, len(paths))
     return total.hexdigest()
+
+
+def inspect_each(
+    groups: Iterable[Sequence[Path]], size: int, resize: bool = False, workers: int | None = None
+) -> Iterator[str]:
+    """The same for groups of images, taken as they are needed: yields what `inspect` returns for
+    each; InputError for a bad image when its group is due."""
+    fingerprint = partial(_fingerprint, size, resize)
+    with closing(_pooled(fingerprint, groups, workers, _AHEAD)) as checked:
+        for prints in checked:
+            yield hashlib.sha256(b"".join(prints)).hexdigest()
+
+
+def _fingerprint(size: int, resize: bool, path: Path) -> bytes:
+    """Length and SHA-256 of an image file that can be decoded."""
+    with _opened(Path(path)) as file:
+        _decoded(file, path, size, resize)
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").digest()
+        return file.tell().to_bytes(8, "big") + digest
 
 
 def read_batches(

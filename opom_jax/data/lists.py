@@ -15,12 +15,7 @@ StrPath = str | os.PathLike[str]
 def read_lines(path: StrPath) -> Iterator[tuple[str, str]]:
     """(where it is, as errors name it; text without surrounding blanks) of the lines that are not
     blank; InputError for an unreadable list, or for a line when its turn comes."""
-    try:
-        data = Path(path).read_bytes().removeprefix(codecs.BOM_UTF8)
-    except (OSError, ValueError) as error:
-        raise unreadable(path, "list", error) from error
-    # Not splitlines: it also splits at characters that a file name may hold.
-    for number, line in enumerate(data.split(b"\n"), start=1):
+    for number, line in enumerate(_raw_lines(path), start=1):
         where = f"line {number} of {str(path)!r}"
         try:
             text = line.decode("utf-8").strip()
@@ -28,6 +23,16 @@ def read_lines(path: StrPath) -> Iterator[tuple[str, str]]:
             raise InputError(f"{where} is not UTF-8 text; save the list as UTF-8.") from error
         if text:
             yield where, text
+
+
+def _raw_lines(path: StrPath) -> Iterator[bytes]:
+    """One after the other: a list may be larger than the memory."""
+    try:
+        with open(path, "rb") as file:
+            for number, line in enumerate(file):
+                yield line.removeprefix(codecs.BOM_UTF8) if number == 0 else line
+    except (OSError, ValueError) as error:
+        raise unreadable(path, "list", error) from error
 
 
 def photo(root: StrPath, entry: str, where: str) -> Path:
@@ -44,8 +49,8 @@ def photo(root: StrPath, entry: str, where: str) -> Path:
     return path
 
 
-def read_list(path: StrPath, root: StrPath, list_format: str) -> list[Path]:
-    """The photos of a list file, at least one.
+def read_list(path: StrPath, root: StrPath, list_format: str) -> Iterator[Path]:
+    """The photos of a list file, at least one, in its order.
 
     Args:
       path: one entry a line, blank lines ignored.
@@ -53,17 +58,18 @@ def read_list(path: StrPath, root: StrPath, list_format: str) -> list[Path]:
       list_format: "path" (the whole line) or "megaface" (the second column).
 
     Raises:
-      InputError: an unknown format, an unreadable or empty list, a bad line or missing photo.
+      InputError: an unknown format, an unreadable or empty list, a bad line or missing photo, when
+        its turn comes.
     """
     if list_format not in LIST_FORMATS:
         raise InputError(f"list_format is {list_format!r}; give one of {', '.join(LIST_FORMATS)}.")
-    photos = []
+    empty = True
     for where, text in read_lines(path):
         entry = text if list_format == "path" else _second_column(text, where)
-        photos.append(photo(root, entry, where))
-    if not photos:
+        yield photo(root, entry, where)
+        empty = False
+    if empty:
         raise InputError(f"{str(path)!r} is empty; give a list with one path a line.")
-    return photos
 
 
 def unreadable(path: StrPath, what: str, error: Exception) -> InputError:

@@ -4,16 +4,23 @@ Photos come from a folder with a sub-folder per person, or from list files as pu
 one path a line, the photos of a person on consecutive lines. Nothing is decoded here.
 """
 
+import json
 import os
-from collections.abc import Sequence
-from itertools import groupby
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from itertools import groupby, islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, overload
+
+import numpy as np
 
 from opom_jax.data.lists import StrPath, read_list, unreadable
 from opom_jax.errors import InputError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
+
+BLOCK = 64  # people packed together
 
 
 class Person(NamedTuple):
@@ -24,7 +31,40 @@ class Person(NamedTuple):
     probes: tuple[Path, ...]
 
 
-def from_folder(folder: StrPath, train_per_person: int, limit: int = 0) -> list[Person]:
+class People(Sequence[Person]):
+    """People in little memory: tens of bytes each, so that there may be millions of photos. A
+    person is unpacked when it is looked at."""
+
+    def __init__(self, people: Iterable[Person]):
+        lines, self._blocks, self._count = map(_line, people), [], 0
+        while block := list(islice(lines, BLOCK)):
+            self._blocks.append(zlib.compress("\n".join(block).encode()))
+            self._count += len(block)
+        self._lines = lru_cache(2)(lambda block: zlib.decompress(self._blocks[block]).split(b"\n"))
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, which: int) -> Person: ...
+    @overload
+    def __getitem__(self, which: slice) -> "People": ...
+    def __getitem__(self, which):
+        if isinstance(which, slice):
+            return People(self[k] for k in range(*which.indices(len(self))))
+        block, line = divmod(range(self._count)[which], BLOCK)
+        name, train, probes = json.loads(self._lines(block)[line])
+        return Person(name, tuple(map(Path, train)), tuple(map(Path, probes)))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+
+def _line(person: Person) -> str:
+    return json.dumps([person.name, list(map(str, person.train)), list(map(str, person.probes))])
+
+
+def from_folder(folder: StrPath, train_per_person: int, limit: int = 0) -> People:
     """People of a folder that has one sub-folder per person.
 
     Names and photos come in sorted order; hidden entries and files without one of `SUFFIXES` are
@@ -42,13 +82,14 @@ def from_folder(folder: StrPath, train_per_person: int, limit: int = 0) -> list[
     folders = [entry for entry in _entries(Path(folder)) if os.path.isdir(entry)]
     if not folders:
         raise InputError(f"{str(folder)!r} has no sub-folders; give each person one.")
-    people = []
-    for own in folders[: limit or None]:
-        photos = tuple(_photos(_entries(own)))
-        if not photos:
-            raise InputError(f"{str(own)!r} has no photos; add some or remove the folder.")
-        people.append(Person(own.name, photos[:train_per_person], photos[train_per_person:]))
-    return people
+    return People(_of_folder(own, train_per_person) for own in folders[: limit or None])
+
+
+def _of_folder(folder: Path, train_per_person: int) -> Person:
+    photos = tuple(_photos(_entries(folder)))
+    if not photos:
+        raise InputError(f"{str(folder)!r} has no photos; add some or remove the folder.")
+    return Person(folder.name, photos[:train_per_person], photos[train_per_person:])
 
 
 def from_lists(
@@ -59,7 +100,7 @@ def from_lists(
     test_per_person: int = 0,
     list_format: str = "path",
     limit: int = 0,
-) -> list[Person]:
+) -> People:
     """People of a training list and, paired with it by position, a test list.
 
     A person is named after the folder of their first training photo, or `<index>_<folder>`
@@ -80,19 +121,21 @@ def from_lists(
         same people in another order, a photo in both lists.
     """
     _check_counts(train_per_person=train_per_person, test_per_person=test_per_person, limit=limit)
-    train = _grouped(train_list, read_list(train_list, root, list_format), train_per_person)
-    probes: list[tuple[Path, ...]] = [()] * len(train)
-    if test_list:
-        probes = _grouped(test_list, read_list(test_list, root, list_format), test_per_person)
-    if len(train) != len(probes):
+    train = _of_list(train_list, root, list_format, train_per_person)
+    names = _names(train)
+    if not test_list:
+        named = (own._replace(name=name) for own, name in zip(train, names, strict=True))
+        return People(islice(named, limit or None))
+    tests = _of_list(test_list, root, list_format, test_per_person)
+    if len(train) != len(tests):
         raise InputError(
             f"{str(train_list)!r} has {len(train)} people but {str(test_list)!r} has "
-            f"{len(probes)}; give lists of the same people and their photos per person."
+            f"{len(tests)}; give lists of the same people and their photos per person."
         )
-    if test_list:
-        _check_pairs(train, probes, str(test_list))
-    people = [Person(*person) for person in zip(_names(train), train, probes, strict=True)]
-    return people[: limit or None]
+    _check_pairs(train, tests, str(test_list))
+    pairs = zip(names, train, tests, strict=True)
+    people = (Person(name, own.train, test.train) for name, own, test in pairs)
+    return People(islice(people, limit or None))
 
 
 def flat_images(
@@ -109,7 +152,7 @@ def flat_images(
       InputError: no images, an unreadable folder or list, a bad line or missing image.
     """
     if not os.path.isdir(folder_or_list):
-        return read_list(folder_or_list, root, list_format)
+        return list(read_list(folder_or_list, root, list_format))
     found: list[Path] = []
     folders, seen = [Path(folder_or_list)], set()
     while folders:
@@ -144,40 +187,58 @@ def _photos(entries: Sequence[Path]) -> list[Path]:
     return [e for e in entries if e.suffix.lower() in SUFFIXES and not os.path.isdir(e)]
 
 
-def _grouped(path: StrPath, photos: list[Path], per_person: int) -> list[tuple[Path, ...]]:
+def _of_list(path: StrPath, root: StrPath, list_format: str, per_person: int) -> People:
+    """The people of a list, without names, all their photos in `train`."""
+    photos = read_list(path, root, list_format)
+    return People(Person("", own, ()) for own in _grouped(path, photos, per_person))
+
+
+def _grouped(path: StrPath, photos: Iterator[Path], per_person: int) -> Iterator[tuple[Path, ...]]:
     """The photos of a list by person."""
     if per_person == 0:
-        return [tuple(own) for _, own in groupby(photos, key=lambda photo: photo.parent)]
-    if len(photos) % per_person:
+        yield from (tuple(own) for _, own in groupby(photos, key=lambda photo: photo.parent))
+        return
+    count = 0
+    while own := tuple(islice(photos, per_person)):
+        count += len(own)
+        if len(own) == per_person:
+            yield own
+    if count % per_person:
         raise InputError(
-            f"{str(path)!r} has {len(photos)} photos, not a multiple of {per_person}; mend the "
+            f"{str(path)!r} has {count} photos, not a multiple of {per_person}; mend the "
             f"list or the number of photos per person."
         )
-    return [tuple(photos[k : k + per_person]) for k in range(0, len(photos), per_person)]
 
 
-def _check_pairs(
-    train: list[tuple[Path, ...]], probes: list[tuple[Path, ...]], test_list: str
-) -> None:
+def _check_pairs(train: People, tests: People, test_list: str) -> None:
     """Refuses what shows that person k of one list is not person k of the other."""
-    ours, theirs = ([photos[0].parent.name for photos in people] for people in (train, probes))
+    ours, theirs = ([own.train[0].parent.name for own in people] for people in (train, tests))
     if set(ours) == set(theirs) and ours != theirs:
         wrong = next(k for k, pair in enumerate(zip(ours, theirs, strict=True)) if len({*pair}) > 1)
         raise InputError(
             f"Person {wrong} is {ours[wrong]!r} in the training list and {theirs[wrong]!r} in "
             f"{test_list!r}; give both lists the same order."
         )
-    seen = {photo for photos in train for photo in photos}
-    again = [photo for photos in probes for photo in photos if photo in seen]
-    if again:
+    again = np.flatnonzero(np.isin(_hashes(tests), _hashes(train)))
+    if len(again):
+        photo = next(islice(_every_photo(tests), int(again[0]), None))
         raise InputError(
-            f"{test_list!r} names {str(again[0])!r}, a training photo; test masks on other photos."
+            f"{test_list!r} names {str(photo)!r}, a training photo; test masks on other photos."
         )
 
 
-def _names(people: list[tuple[Path, ...]]) -> list[str]:
+def _every_photo(people: People) -> Iterator[Path]:
+    return (photo for own in people for photo in own.train)
+
+
+def _hashes(people: People) -> np.ndarray:
+    """i64[photos], 64 bits of each: a set of the paths would take a hundred times as much."""
+    return np.fromiter((hash(photo) for photo in _every_photo(people)), np.int64)
+
+
+def _names(people: People) -> list[str]:
     """A unique name per person, a plain file name even if a path goes through "." or ".."."""
-    folders = [os.path.basename(os.path.abspath(photos[0].parent)) for photos in people]
+    folders = [os.path.basename(os.path.abspath(own.train[0].parent)) for own in people]
     if len(set(folders)) == len(folders):
         return folders
     return [f"{index:05d}_{folder}" for index, folder in enumerate(folders)]

@@ -21,6 +21,7 @@ from opom_jax import parallel
 from opom_jax.masks.generate import (
     Batch,
     Settings,
+    equal_batches,
     of_step,
     person_noise,
     published_noise,
@@ -45,8 +46,8 @@ def diverse_masks(network: Recognizer, settings: Settings, batch: Batch, count: 
     """
     settings.check()
     start, step = _compiled(network.embed, settings, count)
-    ids, photos, valid = parallel.spread(batch)
-    params = parallel.replicated(network.params, len(ids))
+    ids, photos, valid = map(jnp.asarray, batch)
+    params = parallel.replicated(network.params, ids)
     noise = None
     if settings.start == "published":
         seeds = [dataclasses.replace(settings, seed=settings.seed + m) for m in range(count)]
@@ -55,6 +56,17 @@ def diverse_masks(network: Recognizer, settings: Settings, batch: Batch, count: 
     for done in range(settings.steps):
         state = step(params, state, ids, photos, clean, valid, np.int32(done))
     return np.asarray(state.mask)
+
+
+def make_diverse(
+    network: Recognizer, settings: Settings, people: Batch, size: int, count: int
+) -> np.ndarray:
+    """The same of all people, at most `size` on a device at once."""
+    made = [
+        diverse_masks(network, settings, batch, count)[:own]
+        for own, batch in equal_batches(people, size)
+    ]
+    return np.concatenate(made)
 
 
 def _together(settings: Settings) -> Callable[[Scene, jax.Array], jax.Array]:
@@ -96,8 +108,9 @@ def _compiled(embed: Callable[[Params, jax.Array], jax.Array], settings: Setting
             return increase(scene, valid)
 
         gradient = jax.grad(scalar)(state.masked)
-        move = functools.partial(update, rule(settings), images=images, valid=valid)
-        return jax.vmap(lambda own, up: move(own, up))(state, gradient)
+        move = functools.partial(update, rule(settings))
+        each = jnp.broadcast_to(valid, (count, *valid.shape))  # shared, its mean would be rounded
+        return jax.vmap(move, (0, 0, None, 0))(state, gradient, images, each)
 
     return (
         parallel.OverPeople(start, (None, 0, None, 0)),

@@ -106,7 +106,7 @@ class Metrics(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """People who are computed together.
+    """People who are computed together; arrays of the host, or of the devices.
 
     Attributes:
       ids: i32[P], number of each person in the list; seeds the random start.
@@ -114,29 +114,26 @@ class Batch(NamedTuple):
       valid: f32[P,N], 1 for a photo, 0 for padding; at least one photo a person.
     """
 
-    ids: np.ndarray
-    photos: np.ndarray
-    valid: np.ndarray
-
-
-def batch_size(people: int, size: int) -> int:
-    """How many are computed at once when at most `size` of all people count: what the devices share
-    evenly."""
-    return parallel.rounded_up(min(size, people))
+    ids: np.ndarray | jax.Array
+    photos: np.ndarray | jax.Array
+    valid: np.ndarray | jax.Array
 
 
 def equal_batches(people: Batch, size: int) -> Iterator[tuple[int, Batch]]:
-    """Batches of at most `size` people, all of one shape (`batch_size`): the last of a batch is
-    repeated.
+    """Batches on the devices, at most `size` people on each and the same number on all; the last
+    repeats its last person. Every device always computes one shape, so that a mask depends on
+    neither the number of devices nor that of people.
 
     Yields:
-      (how many of the batch count, the batch).
+      (how many of the batch count, the batch with its arrays on the devices).
     """
     total = len(people.ids)
-    shape, size = np.arange(batch_size(total, size)), min(size, total)
-    for start in range(0, total, size):
-        rows = np.minimum(start + shape, min(start + size, total) - 1)
-        yield min(size, total - start), Batch(*(array[rows] for array in people))
+    size = min(size, total)
+    devices = parallel.devices_for(total, size)
+    for start in range(0, total, devices * size):
+        rows = np.minimum(np.arange(start, start + devices * size), total - 1)
+        batch = Batch(*(array[rows] for array in people))
+        yield min(devices * size, total - start), parallel.spread(batch, devices)
 
 
 class Made(NamedTuple):
@@ -275,12 +272,12 @@ def _generator(embed: Embed, settings: Settings) -> Generator:
         state = init(rule(settings), images, noise)
         return state, normalize(embed(params, images))
 
-    begin = parallel.OverPeople(begin, (None, 0, None, 0))
+    begun = parallel.OverPeople(begin, (None, 0, None, 0))
 
     def start(params, ids, photos):
         same = settings.start == "published"
         noise = published_noise(settings, photos.shape[1:]) if same else None
-        return begin(params, ids, noise, photos)
+        return begun(params, ids, noise, photos)
 
     def step(params, state: State, person, photos, clean, valid, count):
         images = photos.astype(jnp.float32)
@@ -301,8 +298,8 @@ def generate(
     Returns:
       (masks f32[P,H,W,C] in [-epsilon, epsilon], Metrics of f32[P,T]).
     """
-    ids, photos, valid = parallel.spread(batch)
-    params = parallel.replicated(params, len(ids))
+    ids, photos, valid = map(jnp.asarray, batch)
+    params = parallel.replicated(params, ids)
     state, clean = compiled.start(params, ids, photos)
     history = []
     for count in range(settings.steps):
@@ -323,8 +320,9 @@ def make(
     """Masks of people; see `methods.Maker`. Metrics: objective and distance f32[P,T]."""
     del folder
     compiled, kept, done = generator(network, settings), [], 0
-    params = parallel.replicated(network.params, batch_size(len(people.ids), size))
+    params = network.params
     for count, batch in equal_batches(people, size):
+        params = parallel.replicated(params, batch.ids)
         made, metrics = generate(compiled, params, settings, batch)
         kept.append([array[:count] for array in (made, *metrics)])
         done += count
@@ -364,20 +362,19 @@ def _bytes(tree) -> int:
 
 
 def people_that_fit(network: Recognizer, photos: int, size: int, memory_gib: float = 0.0) -> int:
-    """How many people at once fit into the memory budget of all devices, at least one each.
+    """How many people at once fit into the memory budget of a device, at least one.
 
     Args:
       network: the surrogate.
       photos: of a person, size pixels wide.
       size: of a photo.
-      memory_gib: the budget of a device; 0 for 2 on the CPU, 60 % of what is free elsewhere.
+      memory_gib: the budget; 0 for 2 on the CPU, 60 % of what is free elsewhere.
     """
-    devices = jax.local_devices()
-    budget = memory_gib * GIB or min(map(_free_bytes, devices))
-    return len(devices) * max(1, int(budget // bytes_per_person(network, photos, size)))
+    budget = memory_gib * GIB or min(map(_free_bytes, jax.local_devices()))
+    return max(1, int(budget // bytes_per_person(network, photos, size)))
 
 
-def _free_bytes(device: jax.Device) -> float:
+def _free_bytes(device) -> float:
     statistics = device.memory_stats()
     if not statistics:  # the CPU keeps none
         return CPU_MEMORY_GIB * GIB

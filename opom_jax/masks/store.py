@@ -3,14 +3,16 @@
     config.json         what the masks were made from; another configuration is refused
     masks/mask_id<k>.npy  f32[3,H,W] RGB, as the published evaluator reads them; mask_id<k>_<m>.npy
                         where config.json has a number of "diverse" masks
-    metrics.jsonl       a line a person: objective and distance at every step
+    metrics.jsonl       a line a person: objective and distance at every step; metrics-<i>.jsonl of
+                        process i of several
 
-A batch is done when all its masks and lines are there. Masks appear whole by renaming; lines are
-appended after them, and what an interruption left of a line is cut away at the next start.
+A person is done when all their masks and their line are there. Masks appear whole by renaming;
+lines are appended after them, and what an interruption left of a line is cut away at the next
+start.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -18,6 +20,7 @@ import numpy as np
 
 from opom_jax import files
 from opom_jax.errors import InputError
+from opom_jax.parallel import WHOLE, Share
 
 SLACK = 1e-3  # beyond epsilon, 0..255 scale: rounding
 
@@ -41,24 +44,47 @@ def epsilon_of(config: dict) -> float:
     return epsilon if isinstance(epsilon, int | float) else math.inf
 
 
+def journals(workdir: Path) -> Iterator[Path]:
+    """The journals of all processes that worked there."""
+    yield from sorted(workdir.glob("metrics*.jsonl"))
+
+
 class Store:
-    """The masks of one run. Use as a context: it holds the folder against a second process.
+    """The masks of one run. Use as a context: it holds the folder against a second process, or
+    against one that has the same share.
 
     Args:
       workdir: made if needed.
       config: JSON-like; must equal what the folder was started with.
+      share: of this process.
+      decided: see `files.begin`.
+      agrees: whether a line of the journal is of the same photos.
+
+    Attributes:
+      config: what the folder was started with.
+      recorded: numbers of the people who have a line.
 
     Raises:
       InputError: another configuration's masks, another process at work, an unwritable folder.
     """
 
-    def __init__(self, workdir: Path, config: dict):
-        self.workdir, self.config = workdir, config
+    def __init__(
+        self,
+        workdir: Path,
+        config: dict,
+        share: Share = WHOLE,
+        decided: Sequence[str] = (),
+        agrees: Callable[[dict], bool] = lambda line: True,
+    ):
+        self.workdir, self.config, self.decided, self.agrees = workdir, config, decided, agrees
+        alone = share.count == 1
+        self.part = "" if alone else f"process-{share.index}"
+        self.journal = workdir / ("metrics.jsonl" if alone else f"metrics-{share.index}.jsonl")
         self.recorded: set[int] = set()
 
     def __enter__(self) -> "Store":
         with ExitStack() as stack:
-            stack.enter_context(files.held(self.workdir))
+            stack.enter_context(files.held(self.workdir, self.part))
             try:
                 (self.workdir / "masks").mkdir(exist_ok=True)
                 self._begin()
@@ -90,7 +116,7 @@ class Store:
             for person, line in zip(people, lines, strict=True)
             if person not in self.recorded
         ]
-        files.append(self.workdir / "metrics.jsonl", new)
+        files.append(self.journal, new)
         self.recorded.update(people)
 
     def _paths(self, person: int) -> list[Path]:
@@ -100,11 +126,18 @@ class Store:
         masks = self.workdir / "masks"
         if not (self.workdir / "config.json").exists() and any(masks.glob("mask_id*.npy")):
             raise InputError(f"{self.workdir} has masks but no config.json; use another --workdir.")
-        files.begin(self.workdir, self.config)
-        for leftover in masks.glob(".*.partial"):
-            leftover.unlink()
-        lines = files.journal(self.workdir / "metrics.jsonl", _has_number)
-        self.recorded = {line["id"] for line in lines}
+        self.config = files.begin(self.workdir, self.config, self.part, self.decided)
+        if not self.part:  # else they may be another's, who is at work
+            for leftover in masks.glob(".*.partial"):
+                leftover.unlink()
+        for path in journals(self.workdir):
+            for line in files.journal(path, _has_number, mend=path == self.journal):
+                if not self.agrees(line):
+                    raise InputError(
+                        f"The photos of {line.get('name')} are not those of which {path} says that "
+                        "a mask was made; use another --workdir."
+                    )
+                self.recorded.add(line["id"])
 
 
 def _has_number(line: dict) -> bool:

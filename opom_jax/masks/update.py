@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 FORMS = ("published", "paper")
 
@@ -66,8 +67,11 @@ def update(
     """
     counts = valid[:, None, None, None]
 
-    def mean(values):  # divides last: a sum of n shares of 1/n falls short of whole grey levels
-        return jnp.sum(values * counts, 0, keepdims=True) / valid.sum()
+    def mean(values):
+        # A sum of n shares of 1/n falls short of whole grey levels. Behind the barrier XLA does not
+        # make shares of the quotient, as it does for some numbers of people and not for others.
+        total = jnp.sum(values * counts, 0, keepdims=True)
+        return total / lax.optimization_barrier(jnp.broadcast_to(valid.sum(), total.shape))
 
     momentum = state.momentum
     if momentum is not None:
@@ -93,7 +97,7 @@ def _scaled(rule: Rule, gradient: jax.Array, mean) -> jax.Array:
         size = size.sum((1, 2, 3), keepdims=True)
     else:
         size = mean(size).mean((1, 3), keepdims=True)
-    return gradient / jnp.where(size > 0, size, 1.0)
+    return gradient * (1.0 / jnp.where(size > 0, size, 1.0))
 
 
 def _clip(rule: Rule, mask: jax.Array) -> jax.Array:

@@ -22,8 +22,8 @@ from opom_jax.baselines.settings import Settings as BaselineSettings
 from opom_jax.evaluation.features import BATCH, extractor
 from opom_jax.evaluation.identification import ranks
 from opom_jax.masks.apply import apply_mask
-from opom_jax.masks.diverse import diverse_masks
-from opom_jax.masks.generate import Settings, equal_batches, people_that_fit
+from opom_jax.masks.diverse import make_diverse
+from opom_jax.masks.generate import Settings, people_that_fit
 from opom_jax.methods import METHODS
 from opom_jax.networks.recognizer import Recognizer
 from opom_jax.tables.kept import hashed, kept
@@ -116,9 +116,8 @@ class Study:
             size = self._people(network, train)
             if masks.diverse:
                 everybody = laboratory.everybody(train, first)
-                batches = equal_batches(everybody, max(1, size // masks.diverse))
-                made = [diverse_masks(network, settings, b, masks.diverse)[:n] for n, b in batches]
-                return np.concatenate(made)
+                size = max(1, size // masks.diverse)
+                return make_diverse(network, settings, everybody, size, masks.diverse)
             return laboratory.make_masks(network, settings, train, size, first=first)
 
         key = _by(network, settings, train) | {"first": first, "diverse": masks.diverse}

@@ -130,9 +130,9 @@ class _Run:
         state = self._start(checkpoints)
         try:
             lines = files.journal(self.metrics, lambda line: _step(line) <= first)
+            self.evaluated = {line["step"] for line in lines}
         except OSError as error:
             raise files.unusable(self.metrics.parent, error) from error
-        self.evaluated = {line["step"] for line in lines}
         for step, batch in enumerate(self._batches(first), first + 1):
             state, metrics = self.trainer.update(state, *batch)
             self.meter.add(step, metrics)

@@ -607,7 +607,7 @@ DIFFERENT = {
     "precision": ["--config.precision=bfloat16"],
     "people_per_batch: 1 there, 2 here": ["--config.people_per_batch=2"],
     "people: 3 there, 2 here": ["--config.data.limit=2"],
-    "photos_sha256": ["--config.data.train_per_person=1"],
+    "people_sha256": ["--config.data.train_per_person=1"],
     "surrogate.weights_sha256": ["--config.surrogate={other}"],
 }
 

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -32,7 +33,8 @@ def files(workdir: Path) -> dict[str, bytes]:
 
 def read(workdir: Path) -> tuple[np.ndarray, np.ndarray]:
     """Masks f32[P,3,H,W] and objectives f64[P,T] of a finished run."""
-    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    journals = "".join(path.read_text() for path in sorted(workdir.glob("metrics*.jsonl")))
+    lines = sorted(map(json.loads, journals.splitlines()), key=lambda line: line["id"])
     made = [np.load(workdir / f"masks/mask_id{line['id']}.npy") for line in lines]
     return np.stack(made), np.array([line["objective"] for line in lines])
 
@@ -197,6 +199,7 @@ def check_resumed(world, opom, workdir, finished):
 
 def test_interrupted_by_the_user(world, opom, finished, tmp_path, monkeypatch):
     compute = masks.generate
+    monkeypatch.setattr(jax, "local_device_count", lambda: 1)  # one person after the other
 
     def interrupted(compiled, params, settings, batch):
         if batch.ids[0] == 1:
@@ -239,3 +242,15 @@ def test_killed_when_a_mask_appears(world, opom, finished, tmp_path):
     assert second.errors == [f"opom-jax generate: Another process writes to {workdir}; wait."]
     assert run.returncode == -signal.SIGKILL
     check_resumed(world, opom, workdir, finished)
+
+
+def test_another_photo_under_an_old_name_is_refused(world, opom, workdir, tmp_path):
+    changed = world._replace(people=Path(shutil.copytree(world.people, tmp_path / "people")))
+    shutil.copy(changed.people / "b/3.png", changed.people / "b/0.png")
+    before = files(workdir)
+    answer = opom(*changed.generate(workdir))
+    assert answer.code == 2 and "The photos of b are not those" in answer.errors[0]
+    assert files(workdir) == before
+    shutil.copy(changed.people / "b/0.png", changed.people / "b/2.png")  # a probe may change
+    shutil.copy(world.people / "b/0.png", changed.people / "b/0.png")
+    assert opom(*changed.generate(workdir)).code == 0

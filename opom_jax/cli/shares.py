@@ -1,0 +1,107 @@
+"""The people of one of several processes: which they are, their photos, looked at and read."""
+
+import re
+from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from absl import flags as absl_flags
+
+from opom_jax import parallel
+from opom_jax.cli import refuse
+from opom_jax.cli.progress import Progress
+from opom_jax.data import images
+from opom_jax.data.people import Person
+from opom_jax.errors import InputError
+from opom_jax.masks.generate import Batch
+
+
+class Own(NamedTuple):
+    """The people of whom this process makes masks.
+
+    Attributes:
+      people: all there are.
+      ids: the numbers of its own.
+      prints: SHA-256 of each of their training photos together.
+    """
+
+    people: Sequence[Person]
+    ids: range
+    prints: Sequence[bytes]
+
+    def agrees(self, line: dict) -> bool:
+        """Whether the photos are those of a line of the journal."""
+        if line["id"] not in self.ids or "photos_sha256" not in line:
+            return True
+        return line["photos_sha256"] == self.prints[self.ids.index(line["id"])].hex()
+
+    def lines(self, ids: Sequence[int], metrics: dict) -> list[dict]:
+        """What the journal says of people of a batch, with their metrics {name: [P,...]}."""
+        return [
+            {
+                "name": self.people[person].name,
+                "photos": len(self.people[person].train),
+                "photos_sha256": self.prints[self.ids.index(person)].hex(),
+            }
+            | {name: values[k].tolist() for name, values in metrics.items()}
+            for k, person in enumerate(ids)
+        ]
+
+    def batches(
+        self, pending: Sequence[Sequence[int]], size: int, data
+    ) -> Generator[Batch, None, None]:
+        """The photos of batches of people, read ahead. Every batch has the same shape: people and
+        photos that are missing repeat the last person and the first photo and count for nothing."""
+        most = max(len(person.train) for person in self.people)
+
+        def paths(ids: Sequence[int]) -> Iterator[Path]:
+            for person in (*ids, *[ids[-1]] * (size - len(ids))):
+                own = self.people[person].train
+                yield from [*own, *[own[0]] * (most - len(own))]
+
+        each = (list(paths(ids)) for ids in pending)
+        read = images.read_batches(each, data.image_size, data.resize)
+        for ids, pixels in zip(pending, read, strict=True):
+            counts = np.array([len(self.people[person].train) for person in ids])
+            rows = np.minimum(np.arange(size), len(ids) - 1)
+            yield Batch(
+                np.array(ids, np.int32)[rows],
+                pixels.reshape(size, most, *pixels.shape[1:]),
+                (np.arange(most) < counts[rows, None]).astype(np.float32),
+            )
+
+
+def define(flags: absl_flags.FlagValues) -> None:
+    """Defines the flags of several processes."""
+    integer, string = absl_flags.DEFINE_integer, absl_flags.DEFINE_string
+    integer("processes", 1, "Processes that share the people.", 1, 100_000, flag_values=flags)
+    integer("process", 0, "Which of them this is, from 0.", 0, 99_999, flag_values=flags)
+    meet = "host:port of process 0, or auto on a cluster; empty: they need not meet."
+    string("coordinator", "", meet, flag_values=flags)
+
+
+def of_this_process(flags: absl_flags.FlagValues) -> parallel.Share:
+    """What this process does; InputError for flags that do not fit, processes that do not meet."""
+    if flags.process >= flags.processes:
+        raise InputError(f"--process={flags.process} must be below --processes={flags.processes}.")
+    share = parallel.Share(flags.process, flags.processes)
+    if not flags.coordinator:
+        return share
+    if flags.coordinator == "auto":
+        refuse(flags, ("processes", "process"), "--coordinator=auto")
+        return parallel.join("auto", None)
+    if not re.fullmatch(r".+:\d{1,5}", flags.coordinator):
+        raise InputError(f"--coordinator={flags.coordinator} must be host:port, or auto.")
+    return parallel.join(flags.coordinator, share)
+
+
+def inspected(people: Sequence[Person], share: parallel.Share, data) -> Own:
+    """The share of this process, every photo of it decoded once."""
+    ids, prints = share.of(range(len(people))), []
+    progress = Progress("checking", "people")
+    groups = (people[person].train for person in ids)
+    for digest in images.inspect_each(groups, data.image_size, data.resize):
+        prints.append(bytes.fromhex(digest))
+        progress(len(prints), len(ids))
+    return Own(people, ids, prints)
