@@ -216,15 +216,25 @@ def require(key: str, value: Any, ok: bool, wanted: str) -> None:
 
 
 def workdir(flags: absl_flags.FlagValues) -> Path:
-    """The folder of --workdir; InputError if it was not given or cannot be looked at."""
+    """The folder of --workdir, there or not; InputError if it was not given, cannot be looked at,
+    or is or would be below what is no folder."""
     if not flags.workdir:
         raise InputError("--workdir is missing; name the folder for the results.")
     folder = Path(flags.workdir)
     try:
-        folder.exists()
+        there = nearest(folder)
     except OSError as error:
         raise unusable(folder, error) from error
+    if not there.is_dir():
+        raise InputError(
+            f"{folder} cannot be used ({there} is no folder); choose another --workdir."
+        )
     return folder
+
+
+def nearest(path: Path) -> Path:
+    """The path itself or, if it is not there, the first of the folders above it that is."""
+    return next(p for p in (path, *path.absolute().parents) if p.exists())
 
 
 def load_people(data: Config) -> list[people.Person]:
