@@ -175,7 +175,7 @@ def _unloadable(given: str, reason: str) -> InputError:
 
 
 def settings(config: Config) -> Settings:
-    """What decides a mask, checked for ranges; raises InputError."""
+    """What decides a mask; InputError for what is out of range or means nothing for the method."""
     known = [name for name, of in METHODS.items() if of.serves != "photo"]
     require("method", config.method, config.method in known, f"one of {', '.join(known)}")
     kind = METHODS[config.method].settings
@@ -206,7 +206,18 @@ def settings(config: Config) -> Settings:
     require("memory_gib", memory, 0 <= memory < math.inf, ">= 0 and finite")
     size = config.data.image_size
     require("data.image_size", size, 16 <= size <= 1024, "between 16 and 1024")
+    _check_read(config.method, flat)
     return chosen
+
+
+def _check_read(method: str, flat: dict[str, Any]) -> None:
+    """Refuses a key that only other methods read, unless it has its default."""
+    others = {name for of in METHODS.values() for name in of.reads} - {*METHODS[method].reads}
+    for key, default in _flat(get_config()).items():
+        if key.removeprefix("baseline.") in others and flat[key] != default:
+            raise InputError(
+                f"config.{key}={flat[key]!r} means nothing for method {method}; leave it out."
+            )
 
 
 def require(key: str, value: Any, ok: bool, wanted: str) -> None:

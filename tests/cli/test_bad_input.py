@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from onnx import helper
 from PIL import Image
 
 from opom_jax.cli import evaluate
+from opom_jax.cli.config import get_config
 from opom_jax.masks import generate as masks
 from opom_jax.networks import recognizer
 from tests.converters import goodfiles
@@ -246,6 +248,29 @@ def test_a_baseline_makes_one_mask(world, opom, tmp_path):
 def test_a_baseline_has_no_momentum(world, opom, tmp_path):
     flags = ("--config.method=fi_uap_all", "--config.momentum=1")
     check_refused(opom(*world.generate(tmp_path / "new", *flags)), "momentum", "fi_uap_all")
+
+
+UNREAD = {
+    "convex_hull": ["baseline.iterations", "baseline.epochs", "baseline.width"],
+    "fi_uap_all": ["baseline.iterations", "baseline.photos_per_step"],
+    "gd_uap": ["step_size", "steps", "form", "baseline.epochs", "baseline.learning_rate"],
+    "gap": ["step_size", "steps", "start", "baseline.iterations"],
+}
+OTHERWISE = {"form": "paper", "start": "person"}
+
+
+@pytest.mark.parametrize("method, key", [(m, key) for m, keys in UNREAD.items() for key in keys])
+def test_a_key_that_the_method_does_not_read(world, opom, tmp_path, method, key):
+    """Its default passes, and the next fault is heard of."""
+    flags = [f"--config.method={method}", f"--config.{key}={OTHERWISE.get(key, 3)}"]
+    command = [f for f in world.generate(tmp_path / "new") if "steps" not in f]
+    said = f"config.{key}=.* means nothing for method {method}; leave it out"
+    assert re.search(said, check_refused(opom(*command, *flags)))
+    default = get_config()
+    value = default.baseline[key.removeprefix("baseline.")] if "." in key else default[key]
+    flags = [flags[0], f"--config.{key}={value}", "--config.surrogate="]
+    check_refused(opom(*command, *flags), "config.surrogate is missing")
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("key, value", [(key, v) for key, values in VALUES.items() for v in values])
