@@ -42,6 +42,22 @@ def test_what_killed_processes_left_is_removed(tmp_path):
     assert [path.name for path in (tmp_path / "net").iterdir()] == ["card"]
 
 
+def test_digests_are_shown_by_their_beginning(tmp_path):
+    one, other, path = "0123456789ab" + "c" * 52, "f" * 64, "/" + "a" * 70
+    with pytest.raises(InputError) as caught:
+        files.check_same(tmp_path, {"k": one, "p": path, "s": {"d": other}}, {"k": other, "p": 1})
+    said = str(caught.value)
+    assert "k: '0123456789ab…' there, 'ffffffffffff…' here" in said
+    assert "s.d: 'ffffffffffff…' there, None here" in said and f"p: '{path}' there, 1 here" in said
+
+
+@pytest.mark.parametrize("text", ["", '{"settings": {', "[]", "[" * 100_000, "\xff"])
+def test_a_damaged_configuration(tmp_path, text):
+    (tmp_path / "config.json").write_text(text, encoding="latin-1")
+    with pytest.raises(InputError, match="config.json cannot be read, .* use another --workdir"):
+        files.begin(tmp_path, {})
+
+
 def test_features_are_computed_once_and_again_when_damaged(tmp_path):
     wanted, calls = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32), []
 

@@ -23,7 +23,14 @@ def made_from(workdir: Path) -> dict[int, tuple[str, int]]:
 
 def run_of(workdir: Path) -> dict:
     """The configuration of generate; empty for masks from elsewhere."""
-    return read_config(workdir) if (workdir / "config.json").exists() else {}
+    path = workdir / "config.json"
+    try:
+        return read_config(workdir) if path.exists() else {}
+    except InputError as error:
+        raise InputError(
+            f"{path} cannot be read; make the masks again in another --workdir, or remove it, and they "
+            "count as masks from elsewhere."
+        ) from error
 
 
 def diverse_of(workdir: Path) -> int:

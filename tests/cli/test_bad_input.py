@@ -662,6 +662,17 @@ def test_workdir_that_cannot_be_written(world, opom, own):
     check_refused(opom(*world.evaluate(own.root / "run")), own.root / "run")
 
 
+@pytest.mark.parametrize("batch", [0, 1])  # one is looked up there
+def test_masks_of_an_unknown_configuration_are_not_added_to(own, opom, batch):
+    (own.root / "run" / "config.json").write_text('{"settings": {')
+    before = files(own.root / "run")
+    answer = opom(*own.generate(own.root / "run", f"--config.people_per_batch={batch}"))
+    check_refused(
+        answer, own.root / "run" / "config.json", "cannot be read", "use another --workdir"
+    )
+    assert files(own.root / "run") == before
+
+
 def test_masks_from_elsewhere_are_not_added_to(own, opom):
     before = files(own.root / "run")
     check_refused(opom(*own.generate(own.root / "run")), own.root / "run", "no config.json")
@@ -766,8 +777,16 @@ def copy_damaged(own) -> None:
 
 EVALUATIONS = {
     "no masks": (lambda own: shutil.rmtree(own.root / "run"), [], ["mask_id0.npy is missing"]),
-    "a damaged configuration": (write_text("config.json", "{"), [], ["config.json"]),
-    "a list for a configuration": (write_text("config.json", "[]"), [], ["config.json"]),
+    "a damaged configuration": (
+        write_text("config.json", "{"),
+        [],
+        ["config.json cannot be read", "in another --workdir, or remove it"],
+    ),
+    "a list for a configuration": (
+        write_text("config.json", "[]"),
+        [],
+        ["config.json cannot be read", "in another --workdir, or remove it"],
+    ),
     "no number of masks": (write_text("config.json", '{"diverse": "2"}'), [], ["diverse='2'"]),
     "a damaged line": (write_text("metrics.jsonl", '{"id'), [], ["metrics.jsonl"]),
     "masks of others": (
