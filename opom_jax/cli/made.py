@@ -28,8 +28,8 @@ def run_of(workdir: Path) -> dict:
         return read_config(workdir) if path.exists() else {}
     except InputError as error:
         raise InputError(
-            f"{path} cannot be read; make the masks again in another --workdir, or remove it, and they "
-            "count as masks from elsewhere."
+            f"{path} cannot be read; make the masks again in another --workdir, or remove it, and "
+            "they count as masks from elsewhere."
         ) from error
 
 

@@ -2,12 +2,15 @@
 
 import codecs
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from opom_jax.errors import InputError
 
 LIST_FORMATS = ("path", "megaface")
+MAX_BYTES = 2**30  # of a list; a million distractors have a tenth
+_SHOWN = 200  # characters of an entry, in errors
 
 StrPath = str | os.PathLike[str]
 
@@ -15,12 +18,8 @@ StrPath = str | os.PathLike[str]
 def read_lines(path: StrPath) -> Iterator[tuple[str, str]]:
     """(where it is, as errors name it; text without surrounding blanks) of the lines that are not
     blank; InputError for an unreadable list, or for a line when its turn comes."""
-    try:
-        data = Path(path).read_bytes().removeprefix(codecs.BOM_UTF8)
-    except (OSError, ValueError) as error:
-        raise unreadable(path, "list", error) from error
     # Not splitlines: it also splits at characters that a file name may hold.
-    for number, line in enumerate(data.split(b"\n"), start=1):
+    for number, line in enumerate(_content(path).split(b"\n"), start=1):
         where = f"line {number} of {str(path)!r}"
         try:
             text = line.decode("utf-8").strip()
@@ -30,17 +29,28 @@ def read_lines(path: StrPath) -> Iterator[tuple[str, str]]:
             yield where, text
 
 
+def _content(path: StrPath) -> bytes:
+    try:
+        state = os.stat(path)
+        if not stat.S_ISREG(state.st_mode):  # a named pipe would be waited for
+            raise ValueError("no regular file")
+        if state.st_size > MAX_BYTES:
+            raise ValueError(f"{state.st_size} bytes, too many for a list")
+        return Path(path).read_bytes().removeprefix(codecs.BOM_UTF8)
+    except (OSError, ValueError) as error:
+        raise unreadable(path, "list", error) from error
+
+
 def photo(root: StrPath, entry: str, where: str) -> Path:
     """The photo that a line names; InputError if it is no file, or not inside the root."""
     if "\0" in entry:
         raise InputError(f"{where} holds a NUL byte; save the list as UTF-8 text.")
+    shown = repr(entry if len(entry) <= _SHOWN else f"{entry[:_SHOWN]}…")
     if Path(entry).anchor or os.path.normpath(entry).split(os.sep)[0] == os.pardir:
-        raise InputError(f"{where} leaves the root with {entry!r}; give a path inside the root.")
+        raise InputError(f"{where} leaves the root with {shown}; give a path inside the root.")
     path = Path(root, entry)
     if not os.path.isfile(path):
-        raise InputError(
-            f"{where} names {entry!r}, which is no file in {str(root)!r}; mend either."
-        )
+        raise InputError(f"{where} names {shown}, which is no file in {str(root)!r}; mend either.")
     return path
 
 
