@@ -7,7 +7,7 @@ import pytest
 
 from opom_jax import files
 from opom_jax.errors import InputError
-from opom_jax.evaluation.features import cached, check_features
+from opom_jax.evaluation.features import cached, check_features, same_network
 
 
 @pytest.mark.parametrize("name", ["file/table.csv", "absent/table.csv", "x" * 300])
@@ -91,3 +91,13 @@ def test_features_of_a_broken_network(probes, more, wrong):
     with pytest.raises(InputError, match=f"'net' are {wrong}; convert or train"):
         check_features("net", np.float32(probes), np.float32(more))
     check_features("net", np.eye(2, dtype=np.float32), np.float32([[1, 0]]))
+
+
+def test_one_network_by_its_features():
+    draw = np.random.default_rng(0).normal(size=(2, 8, 64)).astype(np.float32)
+    one, other = draw / np.linalg.norm(draw, axis=-1, keepdims=True)
+    near = one + 0.002 * other
+    near /= np.linalg.norm(near, axis=-1, keepdims=True)
+    assert same_network(one, near) and not same_network(one, other)
+    near[3] = other[3]  # one photo is enough to tell
+    assert not same_network(one, near) and not same_network(one, one[:, :32])
