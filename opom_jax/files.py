@@ -10,6 +10,7 @@ import glob
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -161,21 +162,25 @@ def read_config(workdir: Path) -> dict:
     path = workdir / "config.json"
     try:
         config = json.loads(path.read_text())
+        if not isinstance(config, dict):
+            raise ValueError("no JSON object")
     except FileNotFoundError as error:
         raise InputError(f"{workdir} has no config.json; run generate there first.") from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read; use another --workdir.") from error
-    if not isinstance(config, dict):
-        raise InputError(f"{path} is no configuration; use another --workdir.")
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"{path} cannot be read, so nothing says what is beside it; use another --workdir."
+        ) from error
     return config
 
 
 def check_same(path: Path, stored: dict, wanted: dict) -> None:
-    """Raises InputError that names the keys in which two configurations differ."""
+    """Raises InputError that names the keys in which two configurations differ; of a digest it
+    shows the beginning."""
     stored, wanted = _flat(stored), _flat(json.loads(json.dumps(wanted)))
     different = sorted(k for k in stored.keys() | wanted.keys() if stored.get(k) != wanted.get(k))
     if different:
         said = "; ".join(f"{k}: {stored.get(k)!r} there, {wanted.get(k)!r} here" for k in different)
+        said = re.sub(r"\b([0-9a-f]{12})[0-9a-f]{52}\b", r"\1…", said)
         raise InputError(f"{path} is of another configuration ({said}); use another --workdir.")
 
 

@@ -2,13 +2,12 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
+from opom_jax.baselines import gd_uap, specific
 from opom_jax.baselines import settings as baselines
-from opom_jax.baselines import specific
 from opom_jax.baselines.fi_uap_all import fi_uap_all
 from opom_jax.baselines.gap import gap
-from opom_jax.baselines.gd_uap import gd_uap
 from opom_jax.masks import generate as masks
 from opom_jax.masks.generate import Batch, Made, Progress
 from opom_jax.networks.recognizer import Recognizer
@@ -50,20 +49,30 @@ class Method(NamedTuple):
       serves: "person", "everybody" or "photo": what one mask is for.
       settings: their kind.
       make: a `Maker`; of photos, the networks, the attack and the photos (`specific.image_masks`).
+      reads: the settings besides epsilon and seed that it has; `initial_steps`, `lower` and `upper`
+        of the convex hull are not told apart, as one file of `configs/` serves all methods.
+      check: (network, settings) raises InputError for a network that the method cannot use;
+        nothing is computed.
     """
 
     title: str
     serves: str
     settings: type
     make: Callable
+    reads: tuple[str, ...]
+    check: Callable[[Recognizer, Any], None] = masks.check_network
+
+
+_STEPS = ("step_size", "steps", "form", "start")
+_GAP = ("form", "epochs", "photos_per_step", "learning_rate", "width", "blocks")
 
 
 def _opom(title: str) -> Method:
-    return Method(title, "person", masks.Settings, masks.make)
+    return Method(title, "person", masks.Settings, masks.make, (*_STEPS, "momentum", "dropout"))
 
 
 def _photo(title: str) -> Method:
-    return Method(title, "photo", specific.Attack, specific.image_masks)
+    return Method(title, "photo", specific.Attack, specific.image_masks, ())
 
 
 METHODS = {
@@ -72,9 +81,16 @@ METHODS = {
     "affine_hull": _opom("OPOM-AffineHull"),
     "class_center": _opom("OPOM-ClassCenter"),
     "convex_hull": _opom("OPOM-ConvexHull"),
-    "gd_uap": Method("GD-UAP", "person", baselines.Settings, gd_uap),
-    "gap": Method("GAP", "everybody", baselines.Settings, gap),
-    "fi_uap_all": Method("FI-UAP-all", "everybody", baselines.Settings, fi_uap_all),
+    "gd_uap": Method(
+        "GD-UAP",
+        "person",
+        baselines.Settings,
+        gd_uap.gd_uap,
+        ("start", "iterations"),
+        gd_uap.check_network,
+    ),
+    "gap": Method("GAP", "everybody", baselines.Settings, gap, _GAP),
+    "fi_uap_all": Method("FI-UAP-all", "everybody", baselines.Settings, fi_uap_all, _STEPS),
     "fim": _photo("FIM"),
     "m_di2_apf": _photo("M-DI2-APF"),
     "lowkey": _photo("LowKey"),

@@ -7,7 +7,7 @@ import pytest
 
 from opom_jax import files
 from opom_jax.errors import InputError
-from opom_jax.evaluation.features import cached, check_features
+from opom_jax.evaluation.features import cached, check_features, same_network
 
 
 @pytest.mark.parametrize("name", ["file/table.csv", "absent/table.csv", "x" * 300])
@@ -40,6 +40,22 @@ def test_what_killed_processes_left_is_removed(tmp_path):
         (partial / "card").touch()
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, "net"])
     assert [path.name for path in (tmp_path / "net").iterdir()] == ["card"]
+
+
+def test_digests_are_shown_by_their_beginning(tmp_path):
+    one, other, path = "0123456789ab" + "c" * 52, "f" * 64, "/" + "a" * 70
+    with pytest.raises(InputError) as caught:
+        files.check_same(tmp_path, {"k": one, "p": path, "s": {"d": other}}, {"k": other, "p": 1})
+    said = str(caught.value)
+    assert "k: '0123456789ab…' there, 'ffffffffffff…' here" in said
+    assert "s.d: 'ffffffffffff…' there, None here" in said and f"p: '{path}' there, 1 here" in said
+
+
+@pytest.mark.parametrize("text", ["", '{"settings": {', "[]", "[" * 100_000, "\xff"])
+def test_a_damaged_configuration(tmp_path, text):
+    (tmp_path / "config.json").write_text(text, encoding="latin-1")
+    with pytest.raises(InputError, match="config.json cannot be read, .* use another --workdir"):
+        files.begin(tmp_path, {})
 
 
 def test_features_are_computed_once_and_again_when_damaged(tmp_path):
@@ -75,3 +91,13 @@ def test_features_of_a_broken_network(probes, more, wrong):
     with pytest.raises(InputError, match=f"'net' are {wrong}; convert or train"):
         check_features("net", np.float32(probes), np.float32(more))
     check_features("net", np.eye(2, dtype=np.float32), np.float32([[1, 0]]))
+
+
+def test_one_network_by_its_features():
+    draw = np.random.default_rng(0).normal(size=(2, 8, 64)).astype(np.float32)
+    one, other = draw / np.linalg.norm(draw, axis=-1, keepdims=True)
+    near = one + 0.002 * other
+    near /= np.linalg.norm(near, axis=-1, keepdims=True)
+    assert same_network(one, near) and not same_network(one, other)
+    near[3] = other[3]  # one photo is enough to tell
+    assert not same_network(one, near) and not same_network(one, one[:, :32])

@@ -69,9 +69,7 @@ def gd_uap(
     """
     del folder
     settings.check()
-    image = jax.ShapeDtypeStruct((1, *people.photos.shape[2:]), jnp.float32)
-    if not jax.eval_shape(forward_of(network.spec), network.params, image)[1]:
-        raise InputError(f"{network.name} has no taps, which gd_uap needs; use another network.")
+    check_network(network, settings)
     kept, names = [], ("best", "objective", "distance", "iterations")
     for own, batch in masks.equal_batches(people, size):
         checks = _run(network, settings, batch)
@@ -80,6 +78,15 @@ def gd_uap(
             progress(sum(len(best) for best, *_ in kept), len(people.ids))
     best, *numbers = (np.concatenate(rows) for rows in zip(*kept, strict=True))
     return Made(best, dict(zip(names[1:], numbers, strict=True)))
+
+
+def check_network(network: Recognizer, settings: masks.Settings) -> None:
+    """Raises InputError for a network without taps, whatever the settings; nothing is computed."""
+    del settings
+    size = network.spec.size
+    image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    if not jax.eval_shape(forward_of(network.spec), network.params, image)[1]:
+        raise InputError(f"{network.name} has no taps, which gd_uap needs; use another network.")
 
 
 def _run(network: Recognizer, settings: Settings, batch: masks.Batch) -> Checks:

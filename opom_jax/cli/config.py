@@ -175,7 +175,7 @@ def _unloadable(given: str, reason: str) -> InputError:
 
 
 def settings(config: Config) -> Settings:
-    """What decides a mask, checked for ranges; raises InputError."""
+    """What decides a mask; InputError for what is out of range or means nothing for the method."""
     known = [name for name, of in METHODS.items() if of.serves != "photo"]
     require("method", config.method, config.method in known, f"one of {', '.join(known)}")
     kind = METHODS[config.method].settings
@@ -206,7 +206,18 @@ def settings(config: Config) -> Settings:
     require("memory_gib", memory, 0 <= memory < math.inf, ">= 0 and finite")
     size = config.data.image_size
     require("data.image_size", size, 16 <= size <= 1024, "between 16 and 1024")
+    _check_read(config.method, flat)
     return chosen
+
+
+def _check_read(method: str, flat: dict[str, Any]) -> None:
+    """Refuses a key that only other methods read, unless it has its default."""
+    others = {name for of in METHODS.values() for name in of.reads} - {*METHODS[method].reads}
+    for key, default in _flat(get_config()).items():
+        if key.removeprefix("baseline.") in others and flat[key] != default:
+            raise InputError(
+                f"config.{key}={flat[key]!r} means nothing for method {method}; leave it out."
+            )
 
 
 def require(key: str, value: Any, ok: bool, wanted: str) -> None:
@@ -216,15 +227,25 @@ def require(key: str, value: Any, ok: bool, wanted: str) -> None:
 
 
 def workdir(flags: absl_flags.FlagValues) -> Path:
-    """The folder of --workdir; InputError if it was not given or cannot be looked at."""
+    """The folder of --workdir, there or not; InputError if it was not given, cannot be looked at,
+    or is or would be below what is no folder."""
     if not flags.workdir:
         raise InputError("--workdir is missing; name the folder for the results.")
     folder = Path(flags.workdir)
     try:
-        folder.exists()
+        there = nearest(folder)
     except OSError as error:
         raise unusable(folder, error) from error
+    if not there.is_dir():
+        raise InputError(
+            f"{folder} cannot be used ({there} is no folder); choose another --workdir."
+        )
     return folder
+
+
+def nearest(path: Path) -> Path:
+    """The path itself or, if it is not there, the first of the folders above it that is."""
+    return next(p for p in (path, *path.absolute().parents) if p.exists())
 
 
 def load_people(data: Config) -> people.People:

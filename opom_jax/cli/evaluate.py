@@ -6,7 +6,8 @@ evaluation.json: what was measured of what.
 With --config.gallery=protected also whether a masked photo finds the person's other masked photos,
 as when the mask is on everything that was ever published (the M-M of Table 6). Of diverse masks the
 rates are means over masks, and the photo that is looked for has the next mask. The mean leaves out
-targets that are the surrogate itself (marked *).
+targets that are the surrogate itself (marked *): the network that generate recorded and, if
+--config.surrogate names it here too, its weights converted from other files.
 
 With --config.data.pairs=FILE also 1:1 verification: a line names two photos, relative to
 `config.data.root` (or `people`), and 1 (one person) or 0 (two). The first gets the mask of the
@@ -24,7 +25,7 @@ from absl import flags as absl_flags
 
 from opom_jax.cli import config as options
 from opom_jax.cli import verify
-from opom_jax.cli.made import diverse_of, made_from, run_of, white_box
+from opom_jax.cli.made import diverse_of, made_from, run_of, surrogate_of, white_box
 from opom_jax.cli.photos import pixels, under_masks
 from opom_jax.cli.progress import Progress
 from opom_jax.data import images
@@ -39,6 +40,7 @@ from opom_jax.networks import recognizer
 from opom_jax.networks.recognizer import Recognizer
 
 RESUMES = True
+FEW = 8  # probes by which a target is known to be the surrogate
 MEANINGFUL = 25.0  # percent of Top-1 protection without masks above which a table says little
 
 
@@ -71,8 +73,10 @@ def run(flags: absl_flags.FlagValues) -> None:
     options.settings(config)
     options.use_precision(config.precision)
     targets = _targets(config)
+    surrogate = surrogate_of(workdir, config)
     work = _checked(config, workdir)
-    itself = white_box(workdir, targets)
+    few = list(pixels(work.photos["probes"][:FEW], config.data)) if surrogate else []
+    itself = white_box(workdir, targets, surrogate, few)
     results: report.Results = {}
     lines: dict[str, list[list]] = {}
     verified: dict[str, verify.Scores] = {}

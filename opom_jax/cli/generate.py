@@ -55,7 +55,7 @@ def run(flags: absl_flags.FlagValues) -> None:
         )
     options.use_precision(config.precision)
     network = recognizer.load(config.surrogate, config.precision)
-    masks.check_network(network, settings)
+    METHODS[settings.method].check(network, settings)
     people = options.load_people(config.data)
     counts, digest = _looked_at(people, settings)
     batch = config.people_per_batch

@@ -4,9 +4,14 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
+from opom_jax.cli.config import Config
 from opom_jax.errors import InputError
+from opom_jax.evaluation.features import extractor, same_network
 from opom_jax.files import read_config
 from opom_jax.masks.store import journals
+from opom_jax.networks import recognizer
 from opom_jax.networks.recognizer import Recognizer
 
 
@@ -25,7 +30,14 @@ def made_from(workdir: Path) -> dict[int, tuple[str, int]]:
 
 def run_of(workdir: Path) -> dict:
     """The configuration of generate; empty for masks from elsewhere."""
-    return read_config(workdir) if (workdir / "config.json").exists() else {}
+    path = workdir / "config.json"
+    try:
+        return read_config(workdir) if path.exists() else {}
+    except InputError as error:
+        raise InputError(
+            f"{path} cannot be read; make the masks again in another --workdir, or remove it, and "
+            "they count as masks from elsewhere."
+        ) from error
 
 
 def diverse_of(workdir: Path) -> int:
@@ -36,8 +48,37 @@ def diverse_of(workdir: Path) -> int:
     return count
 
 
-def white_box(workdir: Path, targets: Sequence[Recognizer]) -> list[str]:
-    """Names of the targets that made the masks themselves."""
+def surrogate_of(workdir: Path, config: Config) -> Recognizer | None:
+    """The network of `config.surrogate`, None if it names none; InputError if generate recorded
+    that another one made the masks."""
+    if not config.surrogate:
+        return None
+    network, recorded = recognizer.load(config.surrogate, config.precision), _digest(workdir)
+    if recorded not in (None, network.digest):
+        raise InputError(
+            f"config.surrogate={config.surrogate!r} is not the network that made the masks of "
+            f"{workdir}; name that one or leave it out."
+        )
+    return network
+
+
+def white_box(
+    workdir: Path,
+    targets: Sequence[Recognizer],
+    surrogate: Recognizer | None,
+    photos: Sequence[np.ndarray],
+) -> list[str]:
+    """Names of the targets that made the masks themselves: those with the digest that generate
+    recorded and, if the surrogate is known, those that see photos (batches as `extractor` takes
+    them) as it does: its weights from another file have another digest."""
+    digest = _digest(workdir)
+    names = {target.name for target in targets if target.digest == digest}
+    if surrogate:
+        seen = extractor(surrogate)(photos)
+        names |= {t.name for t in targets if same_network(extractor(t)(photos), seen)}
+    return [target.name for target in targets if target.name in names]
+
+
+def _digest(workdir: Path) -> str | None:
     surrogate = run_of(workdir).get("surrogate")
-    digest = surrogate.get("weights_sha256") if isinstance(surrogate, dict) else None
-    return [target.name for target in targets if target.digest == digest]
+    return surrogate.get("weights_sha256") if isinstance(surrogate, dict) else None

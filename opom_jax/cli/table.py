@@ -17,6 +17,7 @@ from absl import flags as absl_flags
 
 from converters.convert import convert, convert_graph
 from opom_jax import tables
+from opom_jax.cli import refuse
 from opom_jax.cli.config import use_precision, workdir
 from opom_jax.cli.progress import Progress
 from opom_jax.data import people
@@ -41,6 +42,13 @@ REAL = {
     "foamliu": ("mobilefacenet_foamliu/mobile_face.pth", "mobilefacenet_foamliu"),
     "insightface_y1": ("mobilefacenet_insightface_y1_mxnet/model-0000.params", ""),
     "lh377k": (f"{_SMALL}/original377k_20260222_135854_051.ckpt", "mobilefacenet_lh377k"),
+}
+# Flags -> the tables and figures that read them; for the others they mean nothing.
+READ_BY = {
+    ("seeds",): ("table2", "table3", "table4", "table5"),
+    ("iterations", "epochs"): ("table2", "table3", "figure6"),
+    ("steps", "momentum", "dropout"): ("table4", "table5"),
+    ("films",): ("figure8",),
 }
 FACES, OTHERS = Path("faces_112", "lfw"), Path("faces_112", "lfw_distractors")
 REAL_SURROGATES = ("xiaoccer", "bubbliiiing", "foamliu")
@@ -81,11 +89,14 @@ def define(flags: absl_flags.FlagValues, argv: list[str]) -> list[str]:
 def run(flags: absl_flags.FlagValues) -> None:
     """Makes the table and prints it."""
     kind, number = _chosen(flags)
+    for names, readers in READ_BY.items():
+        if f"{kind}{number}" not in readers:
+            refuse(flags, names, f"--{kind}={number}")
     for name in ("memory_gib", "momentum", "dropout"):
         value: float = flags[name].value  # pyright: ignore
         if not math.isfinite(value):
             raise InputError(f"--{name}={value} must be finite.")
-    options = _options(flags, kind, number)
+    options = _options(flags)
     dataset = paper.OF_TABLE[number] if kind == "table" else "commons"
     _check_data(flags, dataset)
     folder = workdir(flags) / flags.on
@@ -113,7 +124,7 @@ def _chosen(flags: absl_flags.FlagValues) -> tuple[str, int]:
     return kind, number
 
 
-def _options(flags: absl_flags.FlagValues, kind: str, number: int) -> Options:
+def _options(flags: absl_flags.FlagValues) -> Options:
     options = Options(
         _surrogates(flags),
         seeds=flags.seeds,
@@ -125,8 +136,6 @@ def _options(flags: absl_flags.FlagValues, kind: str, number: int) -> Options:
     )
     if not flags.films:
         return options
-    if (kind, number) != ("figure", 8):
-        raise InputError(f"--films={flags.films} is of --figure=8; leave it out.")
     given = films.in_folder(flags.films)
     return options._replace(films=lambda world: given)
 

@@ -128,10 +128,9 @@ def _devices(count: int) -> Devices:
 
 def _check_folder(workdir: Path) -> None:
     """Refuses what cannot be written before photos are looked at."""
-    there = next(path for path in (workdir, *workdir.absolute().parents) if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        what = "cannot be written" if there.is_dir() else "is no folder"
-        raise InputError(f"{there} {what}; choose another --workdir.")
+    there = options.nearest(workdir)
+    if not os.access(there, os.W_OK):
+        raise InputError(f"{there} cannot be written; choose another --workdir.")
 
 
 def _least(key: str, value: Any, wanted: int) -> None:

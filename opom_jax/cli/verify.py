@@ -5,6 +5,7 @@ it is. Thresholds are those that let 0.1, 1 and 10 % of the pairs of two people 
 has a mask, as a system fixed them that knows no masks.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,12 +33,14 @@ class Trial(NamedTuple):
       probes: the first photos, each once.
       owners: whose mask each probe gets, numbers of people.
       probe: i64[K], place of a pair's first photo in `probes`.
+      trained: pairs whose first photo is one of those that its person's mask was made of.
     """
 
     pairs: Pairs
     probes: tuple[Path, ...]
     owners: tuple[int, ...]
     probe: np.ndarray
+    trained: int
 
 
 class Scores(NamedTuple):
@@ -56,7 +59,10 @@ def load(data: Config, people: Sequence[Person]) -> Trial | None:
     owner = owners(pairs, people)
     places, probe = np.unique(pairs.first, return_inverse=True)
     probes = tuple(pairs.photos[place] for place in places)
-    return Trial(pairs, probes, tuple(owner[place] for place in places), probe)
+    whose = tuple(owner[place] for place in places)
+    train = {os.path.realpath(path) for person in people for path in person.train}
+    seen = np.array([os.path.realpath(path) in train for path in probes])
+    return Trial(pairs, probes, whose, probe, int(seen[probe].sum()))
 
 
 def scores(trial: Trial, clean: np.ndarray, masked: Sequence[np.ndarray]) -> Scores:
@@ -77,7 +83,14 @@ def report(
     for target, own in found.items():
         header = ["threshold", "far_none", "tar_none", "far_masked", "tar_masked"]
         write_csv(workdir / f"roc_{target}.csv", header, _curves(own, same))
-    return _markdown(results, white_box)
+    return _markdown(results, white_box) + _trained(trial)
+
+
+def _trained(trial: Trial) -> str:
+    if not trial.trained:
+        return ""
+    count = f"{trial.trained} of {len(trial.probe)} pairs"
+    return f"\nin {count} the mask was made of the photo that it is on; new photos may fare worse"
 
 
 def _results(found: Scores, same: np.ndarray) -> dict[str, Any]:

@@ -2,12 +2,15 @@
 
 import codecs
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from opom_jax.errors import InputError
 
 LIST_FORMATS = ("path", "megaface")
+MAX_BYTES = 2**30  # of a list; a million distractors have a tenth
+_SHOWN = 200  # characters of an entry, in errors
 
 StrPath = str | os.PathLike[str]
 
@@ -26,8 +29,12 @@ def read_lines(path: StrPath) -> Iterator[tuple[str, str]]:
 
 
 def _raw_lines(path: StrPath) -> Iterator[bytes]:
-    """One after the other: a list may be larger than the memory."""
     try:
+        state = os.stat(path)
+        if not stat.S_ISREG(state.st_mode):  # a named pipe would be waited for
+            raise ValueError("no regular file")
+        if state.st_size > MAX_BYTES:
+            raise ValueError(f"{state.st_size} bytes, too many for a list")
         with open(path, "rb") as file:
             for number, line in enumerate(file):
                 yield line.removeprefix(codecs.BOM_UTF8) if number == 0 else line
@@ -39,13 +46,12 @@ def photo(root: StrPath, entry: str, where: str) -> Path:
     """The photo that a line names; InputError if it is no file, or not inside the root."""
     if "\0" in entry:
         raise InputError(f"{where} holds a NUL byte; save the list as UTF-8 text.")
+    shown = repr(entry if len(entry) <= _SHOWN else f"{entry[:_SHOWN]}…")
     if Path(entry).anchor or os.path.normpath(entry).split(os.sep)[0] == os.pardir:
-        raise InputError(f"{where} leaves the root with {entry!r}; give a path inside the root.")
+        raise InputError(f"{where} leaves the root with {shown}; give a path inside the root.")
     path = Path(root, entry)
     if not os.path.isfile(path):
-        raise InputError(
-            f"{where} names {entry!r}, which is no file in {str(root)!r}; mend either."
-        )
+        raise InputError(f"{where} names {shown}, which is no file in {str(root)!r}; mend either.")
     return path
 
 

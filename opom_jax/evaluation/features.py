@@ -17,6 +17,7 @@ from opom_jax.networks.recognizer import Recognizer, normalize
 
 BATCH = 64  # images of one compiled call
 ALIKE = 1e-6  # features that differ by less are the same
+SAME = 0.999  # cosine of two networks' features of a photo, from which the networks are one
 
 
 def extractor(network: Recognizer) -> Callable[[Iterable[np.ndarray]], np.ndarray]:
@@ -64,6 +65,12 @@ def check_features(network: str, probes: np.ndarray, *more: np.ndarray) -> None:
     raise InputError(
         f"The features of the network {network!r} are {wrong}; convert or train it again."
     )
+
+
+def same_network(one: np.ndarray, two: np.ndarray) -> bool:
+    """Whether unit features f32[B,D] and f32[B,E] of the same photos are one network's, be its
+    weights from another file, rounded to half precision or merged with batch norms."""
+    return one.shape == two.shape and bool((np.einsum("bd,bd->b", one, two) >= SAME).all())
 
 
 def cached(

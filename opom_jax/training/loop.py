@@ -2,7 +2,8 @@
 
     config.json     what decides the run; another configuration is refused
     checkpoints/    the last two states
-    metrics.jsonl   a line an evaluation
+    metrics.jsonl   a line an evaluation: its step, loss and speed since the line before or the
+                    restart (`Meter`), verification
     network/        the trained network, as `recognizer.load` reads it
 
 On the same devices a run that was interrupted ends with the same bits as one that was not.

@@ -10,7 +10,8 @@ from opom_jax.training.step import Metrics
 
 
 class Meter:
-    """Loss and speed since the last evaluation. Looks at a step when the next one is under way, so
+    """Loss and speed since the last evaluation or, after an interruption, since the run went on:
+    their first means then are of fewer steps. Looks at a step when the next one is under way, so
     that devices never wait for it."""
 
     def __init__(self, batch: int):
@@ -43,10 +44,12 @@ class Meter:
         self.end = time.monotonic()
 
     def summary(self) -> dict[str, float | None]:
-        """Mean loss and images a second, None where there was no step."""
+        """Mean loss, the number of steps of which it is the mean, and images a second; None where
+        there was no step."""
         seconds = self.end - self.start if self.steps > 1 and self.start else 0.0
         return {
             "loss": self.total / self.steps if self.steps else None,
+            "steps_averaged": self.steps,
             "images_per_second": (self.steps - 1) * self.batch / seconds if seconds else None,
         }
 

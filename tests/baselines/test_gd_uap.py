@@ -14,6 +14,7 @@ from opom_jax.baselines.gd_uap import activations, gd_uap
 from opom_jax.baselines.settings import Settings
 from opom_jax.errors import InputError
 from opom_jax.masks import generate as masks
+from opom_jax.methods import METHODS
 from opom_jax.networks import recognizer
 from opom_jax.networks.registry import Spec
 
@@ -103,8 +104,13 @@ def test_a_network_without_taps_is_refused(network, people, tiny_settings):
 
     spec = Spec(Bare, embedding=3, layout="", size=16)
     bare = network._replace(name="bare", spec=spec, params=nnx.State({}))
-    with pytest.raises(InputError, match="bare has no taps, which gd_uap needs"):
-        gd_uap(bare, tiny_settings("gd_uap"), people, 4)
+    settings, refused = tiny_settings("gd_uap"), "bare has no taps, which gd_uap needs"
+    with pytest.raises(InputError, match=refused):
+        gd_uap(bare, settings, people, 4)
+    with pytest.raises(InputError, match=refused):  # before photos are read
+        METHODS["gd_uap"].check(bare, settings)
+    METHODS["fi_uap_all"].check(bare, tiny_settings("fi_uap_all"))
+    METHODS["gd_uap"].check(network, settings)
 
 
 def test_raises_activations_and_lowers_similarity(surrogate, photos, similarity):

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from onnx import helper
 from PIL import Image
 
 from opom_jax.cli import evaluate
+from opom_jax.cli.config import get_config
 from opom_jax.masks import generate as masks
 from opom_jax.networks import recognizer
 from tests.converters import goodfiles
@@ -246,6 +248,29 @@ def test_a_baseline_makes_one_mask(world, opom, tmp_path):
 def test_a_baseline_has_no_momentum(world, opom, tmp_path):
     flags = ("--config.method=fi_uap_all", "--config.momentum=1")
     check_refused(opom(*world.generate(tmp_path / "new", *flags)), "momentum", "fi_uap_all")
+
+
+UNREAD = {
+    "convex_hull": ["baseline.iterations", "baseline.epochs", "baseline.width"],
+    "fi_uap_all": ["baseline.iterations", "baseline.photos_per_step"],
+    "gd_uap": ["step_size", "steps", "form", "baseline.epochs", "baseline.learning_rate"],
+    "gap": ["step_size", "steps", "start", "baseline.iterations"],
+}
+OTHERWISE = {"form": "paper", "start": "person"}
+
+
+@pytest.mark.parametrize("method, key", [(m, key) for m, keys in UNREAD.items() for key in keys])
+def test_a_key_that_the_method_does_not_read(world, opom, tmp_path, method, key):
+    """Its default passes, and the next fault is heard of."""
+    flags = [f"--config.method={method}", f"--config.{key}={OTHERWISE.get(key, 3)}"]
+    command = [f for f in world.generate(tmp_path / "new") if "steps" not in f]
+    said = f"config.{key}=.* means nothing for method {method}; leave it out"
+    assert re.search(said, check_refused(opom(*command, *flags)))
+    default = get_config()
+    value = default.baseline[key.removeprefix("baseline.")] if "." in key else default[key]
+    flags = [flags[0], f"--config.{key}={value}", "--config.surrogate="]
+    check_refused(opom(*command, *flags), "config.surrogate is missing")
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("key, value", [(key, v) for key, values in VALUES.items() for v in values])
@@ -483,10 +508,13 @@ def test_weights(opom, tmp_path, content):
 
 @pytest.fixture
 def onnx_file(tmp_path) -> Path:
-    """Of a network that makes 12 numbers of an image of 2 x 2."""
-    sides = {"x": [1, 3, 2, 2], "y": [1, 12]}
+    """Of a network that makes 4 numbers of an image of 2 x 2."""
+    sides = {"x": [1, 3, 2, 2], "y": [1, 4]}
     x, y = (helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, s) for n, s in sides.items())
-    graph = helper.make_graph([helper.make_node("Flatten", ["x"], ["y"])], "net", [x], [y])
+    layers = [helper.make_node("Flatten", ["x"], ["flat"])]
+    layers.append(helper.make_node("Gemm", ["flat", "weights"], ["y"]))
+    weights = onnx.numpy_helper.from_array(np.eye(12, 4, dtype=np.float32), "weights")
+    graph = helper.make_graph(layers, "net", [x], [y], [weights])
     onnx.save(helper.make_model(graph), tmp_path / "net.onnx")
     return tmp_path / "net.onnx"
 
@@ -495,6 +523,16 @@ def test_a_size_other_than_the_files_own(opom, onnx_file, tmp_path):
     command = ["convert", f"--weights={onnx_file}", "--scaling=none", f"--out={tmp_path / 'out'}"]
     check_refused(opom(*command, "--size=96"), onnx_file, "images of 2 x 2", "leave --size=96 out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_graph_has_no_taps_for_gd_uap(world, opom, onnx_file, tmp_path):
+    graph = world._replace(network=tmp_path / "graph")
+    command = [f"--weights={onnx_file}", "--scaling=none", f"--out={graph.network}"]
+    assert opom("convert", *command).code == 0
+    flags = "--config.method=gd_uap", "--config.steps=16"  # which it does not read
+    answer = opom(*graph.generate(tmp_path / "new", *flags))
+    check_refused(answer, "graph has no taps, which gd_uap needs")
+    assert not (tmp_path / "new").exists()
 
 
 KINDS = {"h5": "Keras weights", "params": "MXNet", "onnx": "ONNX", "pth": "torch checkpoint"}
@@ -637,6 +675,17 @@ def test_workdir_that_cannot_be_written(world, opom, own):
     check_refused(opom(*world.evaluate(own.root / "run")), own.root / "run")
 
 
+@pytest.mark.parametrize("batch", [0, 1])  # one is looked up there
+def test_masks_of_an_unknown_configuration_are_not_added_to(own, opom, batch):
+    (own.root / "run" / "config.json").write_text('{"settings": {')
+    before = files(own.root / "run")
+    answer = opom(*own.generate(own.root / "run", f"--config.people_per_batch={batch}"))
+    check_refused(
+        answer, own.root / "run" / "config.json", "cannot be read", "use another --workdir"
+    )
+    assert files(own.root / "run") == before
+
+
 def test_masks_from_elsewhere_are_not_added_to(own, opom):
     before = files(own.root / "run")
     check_refused(opom(*own.generate(own.root / "run")), own.root / "run", "no config.json")
@@ -741,8 +790,16 @@ def copy_damaged(own) -> None:
 
 EVALUATIONS = {
     "no masks": (lambda own: shutil.rmtree(own.root / "run"), [], ["mask_id0.npy is missing"]),
-    "a damaged configuration": (write_text("config.json", "{"), [], ["config.json"]),
-    "a list for a configuration": (write_text("config.json", "[]"), [], ["config.json"]),
+    "a damaged configuration": (
+        write_text("config.json", "{"),
+        [],
+        ["config.json cannot be read", "in another --workdir, or remove it"],
+    ),
+    "a list for a configuration": (
+        write_text("config.json", "[]"),
+        [],
+        ["config.json cannot be read", "in another --workdir, or remove it"],
+    ),
     "no number of masks": (write_text("config.json", '{"diverse": "2"}'), [], ["diverse='2'"]),
     "a damaged line": (write_text("metrics.jsonl", '{"id'), [], ["metrics.jsonl"]),
     "masks of others": (

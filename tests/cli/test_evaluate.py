@@ -15,7 +15,7 @@ from opom_jax.cli import evaluate
 from opom_jax.cli import photos as reading
 from opom_jax.evaluation import features
 from opom_jax.networks import recognizer
-from tests.cli.conftest import save_broken
+from tests.cli.conftest import NETWORK, draw_weights, save_broken
 
 PEOPLE, PROBES = "abc", 3
 SETS = "probes", "distractors"
@@ -257,6 +257,28 @@ def test_the_surrogate_is_marked_and_left_out_of_the_mean(world, opom, elsewhere
     assert opom(*alone, f"--config.targets={world.network}").code == 0
     results = json.loads((elsewhere / "results.json").read_text())
     assert set(results) == {"network", "mean"} and results["mean"] == results["network"]
+
+
+def test_the_surrogate_from_another_file(world, opom, elsewhere, tmp_path):
+    """Its kernels rounded to half: known if the surrogate is named, recorded or not."""
+    twin = tmp_path / "twin"
+    recognizer.save(twin, NETWORK, draw_weights(0), {}, half=True)
+    assert recognizer.load(twin).digest != recognizer.load(world.network).digest
+    command = [flag for flag in world.evaluate(elsewhere) if "targets" not in flag]
+    command.append(f"--config.targets={world.other},{twin}")
+    named = f"--config.surrogate={world.network}"
+    assert opom(*command).out.startswith("| protection, % | other | twin |")
+    assert opom(*command, named).out.startswith("| protection, % | other | twin* |")
+    results = json.loads((elsewhere / "results.json").read_text())
+    assert results["mean"] == results["other"] != results["twin"]
+
+    digest = recognizer.load(world.network).digest
+    record = {"surrogate": {"name": "network", "weights_sha256": digest}}
+    (elsewhere / "config.json").write_text(json.dumps(record))
+    assert opom(*command, named).out.startswith("| protection, % | other | twin* |")
+    answer = opom(*command, f"--config.surrogate={world.other}")
+    assert (answer.code, answer.out) == (2, "")
+    assert "is not the network that made the masks" in answer.errors[0]
 
 
 def test_a_configuration_from_elsewhere_marks_nothing(world, opom, elsewhere):

@@ -75,12 +75,19 @@ REFUSED = {
     "no films": (["--figure=8", "--films={root}/empty"], ["{root}/empty' has no films"]),
     "no folder of films": (["--figure=8", "--films={root}/nowhere"], ["has no films"]),
     "films without frames": (["--figure=8", "--films={root}/films"], ["films/one/frames"]),
-    "films of another figure": (["--figure=4", "--films={root}/films"], ["--figure=8"]),
+    "films of another figure": (
+        ["--figure=4", "--films={root}/films"],
+        ["--films means nothing for --figure=4; leave it out"],
+    ),
     "a negative number": (["--table=2", "--people=-1"], ["--people=-1"]),
     "no random start": (["--table=2", "--seeds=0"], ["--seeds=0"]),
     "no memory": (["--table=2", "--memory_gib=-1"], ["--memory_gib=-1"]),
     "no workdir": (["--table=2", "--workdir="], ["--workdir"]),
-    "a file for a workdir": (["--table=2", "--workdir={root}/file"], ["{root}/file"]),
+    "a file for a workdir": (["--table=2", "--workdir={root}/file"], ["{root}/file is no folder"]),
+    "below a file": (
+        ["--table=2", "--workdir={root}/file/new"],
+        ["{root}/file/new cannot be used ({root}/file is no folder)", "choose another --workdir"],
+    ),
     "a stray word": (["--table=2", "stray"], ["'stray'"]),
 }
 
@@ -94,6 +101,36 @@ def test_refused(refused, tmp_path, flags, named):
         Image.new("RGB", (112, 112)).save(tmp_path / "films" / "one" / part / "0.png")
     flags, named = ([part.format(root=tmp_path) for part in parts] for parts in (flags, named))
     assert refused(flags, *named) == []
+
+
+USELESS = {
+    "seeds": ["table=6", "figure=2", "figure=4", "figure=6", "figure=8"],
+    "iterations": ["table=4", "table=6", "figure=2", "figure=4", "figure=8"],
+    "epochs": ["table=4", "table=6", "figure=2", "figure=4", "figure=8"],
+    "steps": ["table=2", "table=6", "figure=2", "figure=4", "figure=6", "figure=8"],
+    "momentum": ["table=2", "table=6", "figure=2", "figure=4", "figure=6", "figure=8"],
+    "dropout": ["table=2", "table=6", "figure=2", "figure=4", "figure=6", "figure=8"],
+}
+
+
+@pytest.mark.parametrize(
+    "flag, of", [(flag, of) for flag, all_of in USELESS.items() for of in all_of]
+)
+def test_a_flag_that_means_nothing(refused, flag, of):
+    value = "0.1" if flag in ("momentum", "dropout") else "5"
+    refused([f"--{of}", f"--{flag}={value}"], f"--{flag} means nothing for --{of}; leave it out")
+
+
+READ = {
+    "table=2": ["--seeds=5", "--iterations=5", "--epochs=5"],
+    "table=4": ["--seeds=5", "--steps=5", "--momentum=0.5", "--dropout=0.5"],
+    "figure=6": ["--iterations=5", "--epochs=5"],
+}
+
+
+@pytest.mark.parametrize("of, flags", READ.items(), ids=READ)
+def test_flags_that_mean_something(refused, of, flags):
+    refused([f"--{of}", *flags, "--surrogates=nobody"], "--surrogates=nobody must be")
 
 
 @pytest.mark.parametrize("missing", ["xiaoccer", "insightface_y1"])
@@ -186,10 +223,10 @@ def test_the_papers_data_are_taken_as_asked(opom, tmp_path, monkeypatch):
         return sheet
 
     monkeypatch.setitem(tables.TABLES, 3, make)
-    flags = ["--surrogates=CosFace", "--seeds=2", "--iterations=3", "--epochs=4", "--steps=5"]
+    flags = ["--surrogates=CosFace", "--seeds=2", "--iterations=3", "--epochs=4"]
     flags += ["--people=6", "--memory_gib=7", f"--workdir={tmp_path}", "--data=there"]
     check_run(opom("table", "--table=3", "--on=paper", *flags), tmp_path / "paper", "table3")
-    options = Options(("CosFace",), seeds=2, iterations=3, epochs=4, steps=5)
+    options = Options(("CosFace",), seeds=2, iterations=3, epochs=4)
     assert asked == [
         ("there", "celebrities"),
         ("there", "celebrities", 6),

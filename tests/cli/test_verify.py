@@ -89,6 +89,7 @@ def test_results_are_those_of_counting(world, opom, workdir, pairs):
     )
     assert f"| {results['network']['masked']['genuine']:.3f} | " in second
     assert "0.1 %, % | " in second and "4 pairs of two people" in answer.out
+    assert "\nin 1 of 7 pairs the mask was made of the photo that it is on" in answer.out
 
 
 def check_curves(path: Path, wanted: dict[str, np.ndarray], same: np.ndarray) -> None:
@@ -147,7 +148,7 @@ def test_photos_of_lfw(world, opom, workdir):
     keys = {"pairs": "pairs.txt", "root": "lfw"}
     flags = [f"--config.data.{key}={workdir.parent / name}" for key, name in keys.items()]
     answer = opom(*world.evaluate(workdir), *flags, "--config.data.pairs_format=lfw")
-    assert answer.code == 0
+    assert answer.code == 0 and "mask was made of" not in answer.out
     found = json.loads((workdir / "verification.json").read_text())["network"]
     assert found["genuine_pairs"] == found["impostor_pairs"] == 2
     assert found["none"] == found["masked"]

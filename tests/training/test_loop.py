@@ -150,6 +150,7 @@ def test_learning_rate():
 def test_a_finished_run(finished, blobs, tiny):
     lines = journal(finished)
     assert [line["step"] for line in lines] == [6, 12, 18, 20]
+    assert [line["steps_averaged"] for line in lines] == [6, 6, 6, 2]
     for line in lines:
         assert 0.5 <= line["accuracy"] <= 1 and line["same"] > line["other"]
         assert np.isfinite(line["loss"]) and line["images_per_second"] > 0
@@ -183,6 +184,10 @@ def test_a_resumed_run_ends_with_the_same_bits(finished, blobs, step):
     for path in wanted:
         np.testing.assert_array_equal(found[path], wanted[path], path)
     assert [line["step"] for line in journal(workdir)] == [6, 12, 18, 20]
+    again = step - step % 4  # a mean over the steps since then
+    averaged = [min(6, end - again) if end > again else 6 for end in (6, 12, 18)]
+    averaged.append(min(2, 20 - again))
+    assert [line["steps_averaged"] for line in journal(workdir)] == averaged
     for a, b in zip(journal(workdir), journal(finished), strict=True):
         assert a["accuracy"] == b["accuracy"] and a["same"] == b["same"]
 
