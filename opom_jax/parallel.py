@@ -8,6 +8,7 @@ nothing but the output folder is shared and one that dies can be started again a
 
 import functools
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -53,12 +54,12 @@ def join(coordinator: str, share: Share | None) -> Share:
     Raises:
       InputError: they do not find one another.
     """
-    patience = {"shutdown_timeout_seconds": A_WEEK}
+    meet = partial(jax.distributed.initialize, shutdown_timeout_seconds=A_WEEK)
     try:
-        if share is None:
-            jax.distributed.initialize(**patience)
+        if share:
+            meet(coordinator, num_processes=share.count, process_id=share.index)
         else:
-            jax.distributed.initialize(coordinator, share.count, share.index, **patience)
+            meet()
     except Exception as error:  # grpc and the clusters raise many kinds
         raise InputError(
             f"--coordinator={coordinator} brings no processes together ({first_line(error)}); "
@@ -77,9 +78,9 @@ def spread(tree: Any, devices: int) -> Any:
     return _placed(tree, _mesh(devices), PEOPLE)
 
 
-def replicated(tree: Any, like: jax.Array) -> Any:
-    """Arrays that all people share, such as weights, whole on every device that holds `like`; what
-    is there already is not copied."""
+def replicated(tree: Any, like: Any) -> Any:
+    """Arrays that all people share, such as weights, whole on every device that holds the array
+    `like`; what is there already is not copied."""
     return _placed(tree, _mesh(len(like.sharding.device_set)))
 
 

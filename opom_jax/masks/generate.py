@@ -114,9 +114,9 @@ class Batch(NamedTuple):
       valid: f32[P,N], 1 for a photo, 0 for padding; at least one photo a person.
     """
 
-    ids: np.ndarray | jax.Array
-    photos: np.ndarray | jax.Array
-    valid: np.ndarray | jax.Array
+    ids: np.ndarray
+    photos: np.ndarray
+    valid: np.ndarray
 
 
 def equal_batches(people: Batch, size: int) -> Iterator[tuple[int, Batch]]:
