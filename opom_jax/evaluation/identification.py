@@ -6,7 +6,7 @@ target wins ties). Top-k protection is the share of such tests with rank >= k.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, pairwise
+from itertools import islice
 from typing import NamedTuple
 
 import jax
@@ -84,14 +84,22 @@ def _closer(probes: np.ndarray, wanted: np.ndarray, distractors: np.ndarray) -> 
     """
     found = np.zeros(wanted.shape, np.int64)
     edges = np.stack([wanted + UNSURE, wanted - UNSURE], 1).astype(np.float32)
-    compared = chain(_compared(probes, edges, distractors), [None])
-    for (rows, block, similar, exceed), _ in pairwise(compared):  # devices are one block ahead
+    for rows, block, similar, exceed in _ahead(_compared(probes, edges, distractors)):
         sure, perhaps = (np.asarray(number)[: len(found[rows])] for number in exceed)
         found[rows] += sure
         for i, m, g in _unsure(similar, edges[rows], sure != perhaps):
             who = rows.start + i
             np.add.at(found, (who, m), _products(probes[who], block[g]) > wanted[who, m])
     return found
+
+
+def _ahead(made: Iterator[tuple]) -> Iterator[tuple]:
+    """The same, each when the next has been asked of the devices: they work while the host does."""
+    held = list(islice(made, 1))
+    for one in made:
+        yield held.pop()
+        held.append(one)
+    yield from held
 
 
 def _unsure(similar: jax.Array, edges: np.ndarray, tests: np.ndarray) -> Iterator[tuple]:
