@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from statistics import median
 from time import perf_counter, sleep, time
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -20,7 +21,6 @@ from opom_jax.cli import prepare_jax  # noqa: E402
 
 prepare_jax()
 
-import jax  # noqa: E402
 import numpy as np  # noqa: E402
 from absl import app, flags  # noqa: E402
 
@@ -28,6 +28,8 @@ from benchmarks import timing  # noqa: E402
 from opom_jax import parallel  # noqa: E402
 from opom_jax.masks import generate as masks  # noqa: E402
 from opom_jax.networks import recognizer  # noqa: E402
+
+KNOWN = ("people", "photos", "steps", "people_per_batch", "network")
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("devices", ["1", "2", "4", "8"], "Devices of one process.")
@@ -38,6 +40,7 @@ flags.DEFINE_integer("steps", 4, "Steps.", lower_bound=1)
 flags.DEFINE_integer("people_per_batch", 1, "On each device.", lower_bound=1)
 flags.DEFINE_string("network", "zoo:surrogate_softmax", "Folder of a converted network.")
 flags.DEFINE_integer("rounds", 3, "Turns of each.", lower_bound=1)
+flags.DEFINE_float("ready", 30.0, "Seconds until all processes of a run have surely compiled.")
 flags.DEFINE_string("share", "", "I/K of the people, starting at a time: the script's own flag.")
 flags.DEFINE_string("out", str(ROOT / "benchmarks" / "results"), "Folder of the CSV.")
 
@@ -68,9 +71,8 @@ def run(devices: int, processes: int) -> tuple[float, list[str]]:
     """Seconds from the first process's start to the last one's end, and the masks' digests."""
     count = f"--xla_force_host_platform_device_count={devices}"
     flags_of_xla = f"{os.environ.get('XLA_FLAGS', '')} {count}"
-    known = ("people", "photos", "steps", "people_per_batch", "network")
-    given = [f"--{name}={FLAGS[name].value}" for name in known]
-    together = time() + 60  # when all have compiled
+    given = [f"--{name}={FLAGS[name].value}" for name in KNOWN]
+    together = time() + FLAGS.ready
     started = [
         subprocess.Popen(
             [sys.executable, __file__, *given, f"--share={k}/{processes}@{together}"],
@@ -85,3 +87,42 @@ def run(devices: int, processes: int) -> tuple[float, list[str]]:
     for k, (_, _, *own) in enumerate(said):
         prints[k::processes] = own
     return max(float(end) for _, end, *_ in said) - min(float(begin) for begin, *_ in said), prints
+
+
+def main(argv: list[str]) -> int:
+    """Measures, prints the table, writes the CSV; returns the exit code."""
+    del argv
+    if FLAGS.share:
+        worker()
+        return 0
+    machine = timing.machine("float32")
+    kinds = [(int(count), 1) for count in FLAGS.devices]
+    kinds += [(1, int(count)) for count in FLAGS.processes]
+    rows, prints = [], {}
+    for number in range(1, FLAGS.rounds + 1):
+        for devices, processes in kinds:
+            start = perf_counter()
+            seconds, prints[devices, processes] = run(devices, processes)
+            row = {"devices": devices, "processes": processes, "round": number}
+            rows.append(row | {"masks_per_second": FLAGS.people / seconds, "seconds": seconds})
+            print(f"{rows[-1]} ({perf_counter() - start:.0f} s in all)", flush=True)
+    alone = median(
+        row["masks_per_second"] for row in rows if row["devices"] == 1 == row["processes"]
+    )
+    for devices, processes in kinds:
+        own = [
+            row["masks_per_second"]
+            for row in rows
+            if (row["devices"], row["processes"]) == (devices, processes)
+        ]
+        print(f"{devices} devices, {processes} processes: {median(own):.3g} masks/s, ", end="")
+        print(f"{median(own) / alone:.2f} of one device")
+    equal = all(made == prints[kinds[0]] for made in prints.values())
+    print("All masks are bit-equal." if equal else "Masks differ.")
+    about = {name: FLAGS[name].value for name in KNOWN} | {"bit_equal": equal} | machine
+    timing.write(FLAGS.out, "scaling", rows, about)
+    return int(not equal)
+
+
+if __name__ == "__main__":
+    app.run(main)
