@@ -1,5 +1,6 @@
 """Studies in memory: masks do not depend on batches, zero masks change nothing."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -29,7 +30,8 @@ def photos() -> laboratory.Photos:
     )
 
 
-def test_masks_do_not_depend_on_batches(network, photos):
+def test_masks_do_not_depend_on_batches(network, photos, monkeypatch):
+    monkeypatch.setattr(jax, "local_device_count", lambda: 1)
     settings = Settings(steps=2, initial_steps=1)
     together = laboratory.make_masks(network, settings, photos.train, people_per_batch=3)
     seen = []

@@ -4,7 +4,8 @@ import contextlib
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -12,34 +13,48 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from opom_jax import parallel
 from opom_jax.errors import InputError
 from opom_jax.networks.recognizer import Recognizer, normalize
 
-BATCH = 64  # images of one compiled call
+BATCH = 64  # images of one compiled call, on each device
 ALIKE = 1e-6  # features that differ by less are the same
 SAME = 0.999  # cosine of two networks' features of a photo, from which the networks are one
 
 
 def extractor(network: Recognizer) -> Callable[[Iterable[np.ndarray]], np.ndarray]:
     """Compiles a network into a function from batches u8[b,H,W,3], 1 <= b <= BATCH, to features
-    f32[B,D] of unit length of all of them in order."""
-    embed = _unit(network.embed)
+    f32[B,D] of unit length of all of them in order. Every device takes a batch at a time."""
+    embed, devices = _unit(network.embed), jax.local_device_count()
 
     def extract(batches: Iterable[np.ndarray]) -> np.ndarray:
-        rows = [np.zeros((0, network.spec.embedding), np.float32)]
-        for images in batches:
-            missing = BATCH - len(images)
-            padded = np.concatenate([images, np.repeat(images[-1:], missing, 0)])
-            rows.append(np.asarray(embed(network.params, padded))[: len(images)])
+        rows, params = [np.zeros((0, network.spec.embedding), np.float32)], network.params
+        for group in _groups(iter(batches), devices):
+            images = parallel.spread(np.stack([_filled(own) for own in group]), len(group))
+            params = parallel.replicated(params, images)
+            features = np.asarray(embed(params, images))
+            rows += [made[: len(own)] for made, own in zip(features, group, strict=True)]
         return np.concatenate(rows)
 
     return extract
 
 
+def _groups(batches: Iterator[np.ndarray], devices: int) -> Iterator[list[np.ndarray]]:
+    """As many batches as there are devices, then what is left one by one: two shapes in all."""
+    while group := list(islice(batches, devices)):
+        yield from [group] if len(group) == devices else [[own] for own in group]
+
+
+def _filled(images: np.ndarray) -> np.ndarray:
+    """BATCH images: the last repeated."""
+    return images[np.minimum(np.arange(BATCH), len(images) - 1)]
+
+
 @functools.cache
 def _unit(embed: Callable) -> Callable:
-    """Jitted once for all networks of a kind."""
-    return jax.jit(lambda params, images: normalize(embed(params, images.astype(jnp.float32))))
+    """Compiled once for all networks of a kind."""
+    unit = lambda params, images: normalize(embed(params, images.astype(jnp.float32)))  # noqa: E731
+    return parallel.OverPeople(unit, (None, 0))  # "people" are batches
 
 
 def check_features(network: str, probes: np.ndarray, *more: np.ndarray) -> None:
