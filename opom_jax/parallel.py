@@ -125,7 +125,8 @@ class OverPeople:
     def _for(self, arguments: Sequence[Any]) -> Any:
         pairs = zip(arguments, self.axes, strict=True)
         people = jax.tree.leaves([argument for argument, axis in pairs if axis == 0])[0]
-        devices = len(people.sharding.device_set) if isinstance(people, jax.Array) else 1
+        where = getattr(people, "sharding", None)  # none on the host, nor while tracing
+        devices = len(where.device_set) if where else 1
         if devices not in self.compiled:
             mapped = self.mapped if devices == 1 else self._sharded(_mesh(devices))
             self.compiled[devices] = jax.jit(mapped, donate_argnums=tuple(self.donate))

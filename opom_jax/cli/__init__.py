@@ -73,6 +73,8 @@ def prepare_jax() -> None:
     warnings.filterwarnings("ignore", message="JAXopt is no longer maintained")
     import jax
 
+    # else the CPU sets memory aside for every step that waits in line
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
     folder = cache_folder() / "xla"
     if private_folder(folder):
         jax.config.update("jax_compilation_cache_dir", str(folder))

@@ -25,7 +25,8 @@ from opom_jax.files import unusable
 from opom_jax.masks import objectives
 from opom_jax.masks.generate import Settings
 from opom_jax.methods import METHODS
-from opom_jax.networks.recognizer import PRECISIONS
+from opom_jax.networks import recognizer
+from opom_jax.networks.recognizer import PRECISIONS, Recognizer
 
 Config = Any  # an ml_collections.ConfigDict: its attributes have no types
 
@@ -35,7 +36,7 @@ def get_config() -> Config:
     return ml_collections.config_dict.create(
         # fi_uap, fi_uap_plus, affine_hull, class_center, convex_hull; fi_uap_all, gd_uap, gap
         method="convex_hull",
-        surrogate="",  # folder of a converted network
+        surrogate="",  # folder of a converted network, or several, attacked together
         targets=(),  # folders of converted networks, for evaluate
         epsilon=8.0,  # largest change of a pixel, 0..255
         step_size=1.0,
@@ -246,6 +247,17 @@ def workdir(flags: absl_flags.FlagValues) -> Path:
 def nearest(path: Path) -> Path:
     """The path itself or, if it is not there, the first of the folders above it that is."""
     return next(p for p in (path, *path.absolute().parents) if p.exists())
+
+
+def load_surrogates(config: Config) -> tuple[Recognizer, ...]:
+    """The networks of `config.surrogate`, none if it names none; InputError if one is named twice
+    or cannot be loaded."""
+    names = [name.strip() for name in config.surrogate.split(",") if name.strip()]
+    loaded = tuple(recognizer.load(name, config.precision) for name in names)
+    digests = [network.digest for network in loaded]
+    for name, digest in zip(names, digests, strict=True):
+        require("surrogate", config.surrogate, digests.count(digest) == 1, f"without {name} twice")
+    return loaded
 
 
 def load_people(data: Config) -> people.People:

@@ -25,7 +25,7 @@ from absl import flags as absl_flags
 
 from opom_jax.cli import config as options
 from opom_jax.cli import verify
-from opom_jax.cli.made import diverse_of, made_from, run_of, surrogate_of, white_box
+from opom_jax.cli.made import diverse_of, made_from, run_of, surrogates_of, white_box
 from opom_jax.cli.photos import pixels, under_masks
 from opom_jax.cli.progress import Progress
 from opom_jax.data import images
@@ -73,10 +73,10 @@ def run(flags: absl_flags.FlagValues) -> None:
     options.settings(config)
     options.use_precision(config.precision)
     targets = _targets(config)
-    surrogate = surrogate_of(workdir, config)
+    surrogates = surrogates_of(workdir, config)
     work = _checked(config, workdir)
-    few = list(pixels(work.photos["probes"][:FEW], config.data)) if surrogate else []
-    itself = white_box(workdir, targets, surrogate, few)
+    few = list(pixels(work.photos["probes"][:FEW], config.data)) if surrogates else []
+    itself = white_box(workdir, targets, surrogates, few)
     results: report.Results = {}
     lines: dict[str, list[list]] = {}
     verified: dict[str, verify.Scores] = {}

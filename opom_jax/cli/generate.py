@@ -30,7 +30,7 @@ from opom_jax.masks import generate as masks
 from opom_jax.masks.diverse import make_diverse
 from opom_jax.masks.store import Store
 from opom_jax.methods import METHODS
-from opom_jax.networks import recognizer
+from opom_jax.networks.recognizer import Recognizer, Team
 
 RESUMES = True
 
@@ -47,6 +47,7 @@ def run(flags: absl_flags.FlagValues) -> None:
     settings = options.settings(config)
     if not config.surrogate:
         raise InputError("config.surrogate is missing; name the folder of a converted network.")
+    _check_team(config, settings)
     share = shares.of_this_process(flags)
     if share.count > 1 and METHODS[settings.method].serves == "everybody":
         raise InputError(
@@ -54,8 +55,10 @@ def run(flags: absl_flags.FlagValues) -> None:
             "processes share; leave --processes out."
         )
     options.use_precision(config.precision)
-    network = recognizer.load(config.surrogate, config.precision)
-    METHODS[settings.method].check(network, settings)
+    surrogates = options.load_surrogates(config)
+    for network in surrogates:
+        METHODS[settings.method].check(network, settings)
+    network = surrogates[0] if len(surrogates) == 1 else Team(surrogates)
     people = options.load_people(config.data)
     counts, digest = _looked_at(people, settings)
     batch = config.people_per_batch
@@ -66,7 +69,7 @@ def run(flags: absl_flags.FlagValues) -> None:
     record = {
         "settings": {name: getattr(settings, name) for name in settings.__dataclass_fields__},
         "precision": config.precision,
-        "surrogate": {"name": network.name, "weights_sha256": network.digest},
+        **_of_surrogates(surrogates),
         "people": len(people),
         "people_sha256": digest,
         "image_size": config.data.image_size,
@@ -86,6 +89,20 @@ def run(flags: absl_flags.FlagValues) -> None:
             together = len(people)
         _make(store, make, network.name, own, together, config.data)
     print(f"{len(own.ids) * max(1, config.diverse)} masks: {workdir / 'masks'}")
+
+
+def _check_team(config: options.Config, settings) -> None:
+    """Several surrogates are for methods that make one mask a person by `masks.make`."""
+    alone = config.diverse or METHODS[settings.method].make is not masks.make
+    if "," in config.surrogate and alone:
+        what = "config.diverse" if config.diverse else f"config.method={settings.method!r}"
+        raise InputError(f"{what} takes one surrogate; name one in config.surrogate.")
+
+
+def _of_surrogates(surrogates: Sequence[Recognizer]) -> dict:
+    """What config.json says of them."""
+    each = [{"name": one.name, "weights_sha256": one.digest} for one in surrogates]
+    return {"surrogate": each[0]} if len(each) == 1 else {"surrogates": each}
 
 
 def _looked_at(people: Sequence[Person], settings) -> tuple[list[int], str]:

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from opom_jax.cli.config import Config
+from opom_jax.cli.config import Config, load_surrogates
 from opom_jax.errors import InputError
 from opom_jax.evaluation.features import extractor, same_network
 from opom_jax.files import read_config
 from opom_jax.masks.store import journals
-from opom_jax.networks import recognizer
 from opom_jax.networks.recognizer import Recognizer
 
 
@@ -48,37 +47,38 @@ def diverse_of(workdir: Path) -> int:
     return count
 
 
-def surrogate_of(workdir: Path, config: Config) -> Recognizer | None:
-    """The network of `config.surrogate`, None if it names none; InputError if generate recorded
-    that another one made the masks."""
-    if not config.surrogate:
-        return None
-    network, recorded = recognizer.load(config.surrogate, config.precision), _digest(workdir)
-    if recorded not in (None, network.digest):
+def surrogates_of(workdir: Path, config: Config) -> tuple[Recognizer, ...]:
+    """The networks of `config.surrogate`, none if it names none; InputError if generate recorded
+    that others made the masks."""
+    named, recorded = load_surrogates(config), _digests(workdir)
+    if named and recorded and {network.digest for network in named} != recorded:
         raise InputError(
             f"config.surrogate={config.surrogate!r} is not the network that made the masks of "
             f"{workdir}; name that one or leave it out."
         )
-    return network
+    return named
 
 
 def white_box(
     workdir: Path,
     targets: Sequence[Recognizer],
-    surrogate: Recognizer | None,
+    surrogates: Sequence[Recognizer],
     photos: Sequence[np.ndarray],
 ) -> list[str]:
-    """Names of the targets that made the masks themselves: those with the digest that generate
-    recorded and, if the surrogate is known, those that see photos (batches as `extractor` takes
-    them) as it does: its weights from another file have another digest."""
-    digest = _digest(workdir)
-    names = {target.name for target in targets if target.digest == digest}
-    if surrogate:
+    """Names of the targets that made the masks themselves: those with a digest that generate
+    recorded and, if surrogates are known, those that see photos (batches as `extractor` takes
+    them) as one of them does: its weights from another file have another digest."""
+    digests = _digests(workdir)
+    names = {target.name for target in targets if target.digest in digests}
+    for surrogate in surrogates:
         seen = extractor(surrogate)(photos)
         names |= {t.name for t in targets if same_network(extractor(t)(photos), seen)}
     return [target.name for target in targets if target.name in names]
 
 
-def _digest(workdir: Path) -> str | None:
-    surrogate = run_of(workdir).get("surrogate")
-    return surrogate.get("weights_sha256") if isinstance(surrogate, dict) else None
+def _digests(workdir: Path) -> set[str]:
+    run = run_of(workdir)
+    team = run.get("surrogates")
+    each = team if isinstance(team, list) else [run.get("surrogate")]
+    found = [one.get("weights_sha256") for one in each if isinstance(one, dict)]
+    return {digest for digest in found if isinstance(digest, str)}

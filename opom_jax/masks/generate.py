@@ -7,10 +7,10 @@ convolutions inside a compiled loop leave XLA's fast kernels on the CPU (docs/pe
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ from opom_jax.masks import transfer
 from opom_jax.masks.objectives import METHODS, Scene, objective
 from opom_jax.masks.transfer import Embed
 from opom_jax.masks.update import FORMS, Rule, State, init, update
-from opom_jax.networks.recognizer import Params, Recognizer, normalize
+from opom_jax.networks.recognizer import Params, Recognizer, Team, normalize
 
 STARTS = ("published", "person")
 CPU_MEMORY_GIB = 2.0
@@ -205,12 +205,15 @@ def of_step(
     count: jax.Array,
     images: jax.Array,
     clean: jax.Array,
+    place: int = 0,
 ) -> tuple[Embed, jax.Array]:
     """The network that one step of a person attacks, and the clean features f32[N,D] of the images
-    f32[N,H,W,C]; with dropout both have a draw of their own, as published."""
+    f32[N,H,W,C]; with dropout both have a draw of their own, as published, and so has every place
+    in a team."""
     if not settings.dropout:
         return embed, clean
     keys = transfer.keys(settings.seed, person, count)
+    keys = keys if place == 0 else [jax.random.fold_in(key, place) for key in keys]
     draw = partial(transfer.dfanet, embed, settings.dropout, settings.form)
     return draw(keys[1]), normalize(draw(keys[0])(params, images))
 
@@ -252,8 +255,11 @@ def loss_and_gradient(
     return Metrics(value, distance), gradient
 
 
-def generator(network: Recognizer, settings: Settings) -> Generator:
+def generator(network: Recognizer | Team, settings: Settings) -> Generator:
     """Compiles the start and the step of a batch of people, once for all networks of a kind.
+
+    The objective of a team is the sum of its members', one after the other: mapped over them,
+    convolutions would have a gradient that is slow. Its params and clean features are tuples.
 
     Returns:
       start: (params, ids i32[P], photos u8[P,N,H,W,C]) -> (State, clean f32[P,N,D]).
@@ -264,13 +270,21 @@ def generator(network: Recognizer, settings: Settings) -> Generator:
     return _generator(network.embed, settings)
 
 
+def _each(embed: Embed | tuple[Embed, ...], *others: Any) -> list[tuple]:
+    """(embed, its params, ...) of every surrogate."""
+    if isinstance(embed, tuple):
+        return list(zip(embed, *others, strict=True))
+    return [(embed, *others)]
+
+
 @functools.cache
-def _generator(embed: Embed, settings: Settings) -> Generator:
+def _generator(embed: Embed | tuple[Embed, ...], settings: Settings) -> Generator:
     def begin(params, person, noise, photos):
         images = photos.astype(jnp.float32)
         noise = person_noise(settings, person, images.shape) if noise is None else noise
         state = init(rule(settings), images, noise)
-        return state, normalize(embed(params, images))
+        clean = tuple(normalize(own(p, images)) for own, p in _each(embed, params))
+        return state, clean if isinstance(embed, tuple) else clean[0]
 
     begun = parallel.OverPeople(begin, (None, 0, None, 0))
 
@@ -280,14 +294,23 @@ def _generator(embed: Embed, settings: Settings) -> Generator:
         return begun(params, ids, noise, photos)
 
     def step(params, state: State, person, photos, clean, valid, count):
-        images = photos.astype(jnp.float32)
-        surrogate, clean = of_step(embed, settings, params, person, count, images, clean)
-        metrics, gradient = loss_and_gradient(
-            surrogate, settings, params, state.masked, clean, valid, count
-        )
-        return update(rule(settings), state, gradient, images, valid), metrics
+        images, found = photos.astype(jnp.float32), []
+        for place, (one, weights, own) in enumerate(_each(embed, params, clean)):
+            one, own = of_step(one, settings, weights, person, count, images, own, place)
+            given = weights, state.masked, own, valid, count
+            found.append(loss_and_gradient(one, settings, *given))
+        metrics, gradients = zip(*found, strict=True)
+        gradient = functools.reduce(jnp.add, gradients)
+        return update(rule(settings), state, gradient, images, valid), _together(metrics)
 
     return Generator(start, parallel.OverPeople(step, (None, 0, 0, 0, 0, 0, None), donate=[1]))
+
+
+def _together(metrics: Sequence[Metrics]) -> Metrics:
+    """Of a team: the sum of the objectives, the mean of the distances."""
+    objectives, distances = zip(*metrics, strict=True)
+    distance = functools.reduce(jnp.add, distances) / len(metrics)
+    return Metrics(functools.reduce(jnp.add, objectives), distance)
 
 
 def generate(
@@ -310,7 +333,7 @@ def generate(
 
 
 def make(
-    network: Recognizer,
+    network: Recognizer | Team,
     settings: Settings,
     people: Batch,
     size: int,
@@ -341,8 +364,9 @@ def check_network(network: Recognizer, settings: Settings) -> None:
     jax.eval_shape(lambda p, x: network.embed(p, x, lambda _, y: y), network.params, image)
 
 
-def bytes_per_person(network: Recognizer, photos: int, size: int) -> int:
-    """Device memory that a step keeps for one more person, in bytes, found without computing.
+def bytes_per_person(network: Recognizer | Team, photos: int, size: int) -> int:
+    """Device memory that a step keeps for one more person, in bytes, found without computing; of a
+    team that of all members together.
 
     Counts what the backward pass needs of the forward pass and five arrays of the photos' size.
     Dropout adds nothing: what it drops is worked out again in the backward pass.
@@ -351,7 +375,8 @@ def bytes_per_person(network: Recognizer, photos: int, size: int) -> int:
     params = network.params
 
     def residuals(masked):
-        return jax.vjp(lambda images: network.embed(params, images), masked)[1]
+        each = _each(network.embed, params)
+        return [jax.vjp(lambda x, own=own: own[0](own[1], x), masked)[1] for own in each]
 
     kept = _bytes(jax.eval_shape(residuals, images)) - _bytes(params)
     return max(kept, 0) + 5 * _bytes(images)
@@ -361,7 +386,9 @@ def _bytes(tree) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-def people_that_fit(network: Recognizer, photos: int, size: int, memory_gib: float = 0.0) -> int:
+def people_that_fit(
+    network: Recognizer | Team, photos: int, size: int, memory_gib: float = 0.0
+) -> int:
     """How many people at once fit into the memory budget of a device, at least one.
 
     Args:

@@ -55,6 +55,36 @@ class Recognizer(NamedTuple):
     digest: str
 
 
+class Team(NamedTuple):
+    """Several recognisers that are attacked together.
+
+    Attributes:
+      members: one or more; their embeddings may differ in length.
+    """
+
+    members: tuple[Recognizer, ...]
+
+    @property
+    def name(self) -> str:
+        """All names."""
+        return "+".join(member.name for member in self.members)
+
+    @property
+    def digest(self) -> str:
+        """All digests."""
+        return "+".join(member.digest for member in self.members)
+
+    @property
+    def params(self) -> tuple[Params, ...]:
+        """Of every member."""
+        return tuple(member.params for member in self.members)
+
+    @property
+    def embed(self) -> tuple[Callable[..., jax.Array], ...]:
+        """Of every member."""
+        return tuple(member.embed for member in self.members)
+
+
 def abstract_params(network: str | Spec) -> dict[str, jax.ShapeDtypeStruct]:
     """Path -> shape and dtype of every array of a network, nothing computed."""
     _, state = _abstract(network)

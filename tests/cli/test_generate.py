@@ -254,3 +254,35 @@ def test_another_photo_under_an_old_name_is_refused(world, opom, workdir, tmp_pa
     shutil.copy(changed.people / "b/0.png", changed.people / "b/2.png")  # a probe may change
     shutil.copy(world.people / "b/0.png", changed.people / "b/0.png")
     assert opom(*changed.generate(workdir)).code == 0
+
+
+def test_two_surrogates_together(world, opom, tmp_path):
+    team = world._replace(network=f"{world.network},{world.other}")
+    assert opom(*team.generate(tmp_path / "run")).code == 0
+    made, objectives = read(tmp_path / "run")
+    assert opom(*world.generate(tmp_path / "alone")).code == 0
+    alone = read(tmp_path / "alone")
+    assert np.mean(made != alone[0]) > 0.1 and (objectives[:, 0] > alone[1][:, 0]).all()
+    recorded = json.loads((tmp_path / "run/config.json").read_text())["surrogates"]
+    assert [one["name"] for one in recorded] == ["network", "other"]
+    answer = opom(*world.evaluate(tmp_path / "run", "--config.data.train_per_person=2"))
+    assert answer.code == 0 and "network*" in answer.out and "other*" in answer.out
+    flags = "--config.data.train_per_person=2", f"--config.surrogate={world.network}"
+    answer = opom(*world.evaluate(tmp_path / "run", *flags))
+    assert answer.code == 2 and "is not the network that made the masks" in answer.errors[0]
+
+
+@pytest.mark.parametrize(
+    "flag, said",
+    {
+        "--config.diverse=2": "config.diverse takes one surrogate",
+        "--config.method=gd_uap": "config.method='gd_uap' takes one surrogate",
+        "--config.surrogate={0},{0}": "without {0} twice",
+    }.items(),
+)
+def test_surrogates_that_do_not_go_together(world, opom, tmp_path, flag, said):
+    team = world._replace(network=f"{world.network},{world.other}")
+    steps = ["--config.steps=16"] if "gd_uap" in flag else []  # which it does not read
+    answer = opom(*team.generate(tmp_path / "run", flag.format(world.network), *steps))
+    assert answer.code == 2 and said.format(world.network) in answer.errors[0]
+    assert not (tmp_path / "run").exists()
