@@ -5,6 +5,7 @@ import datetime
 import os
 import platform
 import re
+import resource
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -16,7 +17,8 @@ import jax
 
 
 class Turn(NamedTuple):
-    """One call of a program: wall and processor seconds (of all threads), and what it returned."""
+    """One call of a program: wall and processor seconds (of all threads, and of processes that it
+    started), and what it returned."""
 
     program: str
     round: int
@@ -30,9 +32,10 @@ def take_turns(programs: Mapping[str, Callable[[], Any]], rounds: int) -> list[T
     turns = []
     for number in range(1, rounds + 1):
         for name, program in programs.items():
-            wall, cpu = perf_counter(), process_time()
+            wall, cpu = perf_counter(), _processor_seconds()
             result = program()
-            turns.append(Turn(name, number, perf_counter() - wall, process_time() - cpu, result))
+            wall, cpu = perf_counter() - wall, _processor_seconds() - cpu
+            turns.append(Turn(name, number, wall, cpu, result))
             print(f"round {number}, {name}: {turns[-1].wall:.4g} s", flush=True)
     return turns
 
@@ -116,6 +119,11 @@ def write(
     if columns["load_before"] > columns["cores"] / 4:
         print("Others used the machine, which slows threads that wait for each other: repeat it.")
     print(path)
+
+
+def _processor_seconds() -> float:
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return process_time() + children.ru_utime + children.ru_stime
 
 
 def _cpu_name() -> str:
