@@ -3,7 +3,6 @@
 import csv
 import datetime
 import os
-import platform
 import re
 import resource
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +12,7 @@ from statistics import median
 from time import perf_counter, process_time
 from typing import Any, NamedTuple
 
-import jax
+from opom_jax import speed
 
 
 class Turn(NamedTuple):
@@ -92,10 +91,9 @@ def cores() -> int:
 
 def machine(precision: str) -> dict[str, Any]:
     """Columns for every row: device, versions, date, and the load average before the work."""
-    device, cpu = jax.devices()[0], _cpu_name()
     return {
-        "device": cpu if device.platform == "cpu" else device.device_kind,
-        "cpu": cpu,
+        "device": speed.device(),
+        "cpu": speed.processor(),
         "cores": cores(),
         "load_before": round(os.getloadavg()[0], 2),
         "precision": precision,
@@ -124,15 +122,6 @@ def write(
 def _processor_seconds() -> float:
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return process_time() + children.ru_utime + children.ru_stime
-
-
-def _cpu_name() -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:  # not Linux
-        text = ""
-    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-    return found[1] if found else platform.processor() or platform.machine()
 
 
 def _version(package: str) -> str:
