@@ -155,7 +155,7 @@ def _of_a_call(function: Callable, arguments: tuple, rounds: int) -> float:
     """Seconds of a call of a jitted function among many, the best of the rounds."""
 
     def repeated():
-        return [function(*arguments) for _ in range(REPEATS)][-1]
+        return [function(*arguments) for _ in range(REPEATS)]  # all: a CPU keeps no order
 
     repeated()  # compiles
     return min(_seconds(repeated) for _ in range(rounds)) / REPEATS
