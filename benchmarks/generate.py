@@ -1,10 +1,11 @@
 """python benchmarks/generate.py [--network=xiaoccer|ir_50 --people=8 --rounds=3 ...]
 
 Seconds per person of ConvexHull masks, from photos in memory to masks in memory: opom_jax, the
-published loop as released (cvxpy; weight gradients that nothing uses), and the same with its
-weights frozen. They take turns with the same weights, photos and start noise. Imports, reading and
-compiling are left out; compiling is reported beside. The published loop takes one person at a time,
-so it may run on fewer of them. Exits 1 if the final objectives differ by more than 1 %.
+strongest torch (`strongest_torch.py`), the published loop as released (cvxpy; weight gradients that
+nothing uses), and the same with its weights frozen. They take turns with the same weights, photos
+and start noise. Imports, reading and compiling are left out; compiling is reported beside. The
+published loop takes one person at a time, the strongest torch a batch, so they may run on fewer
+people. Exits 1 if the final objectives differ by more than 1 %.
 """
 
 import dataclasses
@@ -33,7 +34,7 @@ try:
 except ImportError as error:
     sys.exit(f"The published loop needs {error.name}: pip install -e '.[benchmark]'.")
 
-from benchmarks import published_loop, recipe, timing  # noqa: E402
+from benchmarks import published_loop, recipe, strongest_torch, timing  # noqa: E402
 from converters.convert import translate  # noqa: E402
 from converters.formats import torch_file  # noqa: E402
 from opom_jax.cli.config import use_precision  # noqa: E402
@@ -49,13 +50,14 @@ RECIPES = SHARED / "goldens" / "state_dict_keys_opom.json"
 CONVEX_HULL = 9  # the published loss type
 SIZE = 112  # side of a photo, pixels
 LIMIT = 0.01  # relative difference of the final objectives
-OURS, RELEASED, FROZEN = "opom_jax", "published loop, as released", "published loop, weights frozen"
+OURS, STRONGEST = "opom_jax", "strongest torch"
+RELEASED, FROZEN = "published loop, as released", "published loop, weights frozen"
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum("network", "xiaoccer", ["xiaoccer", "ir_50"], "Surrogate.")
 flags.DEFINE_integer("people", 8, "People for opom_jax.", lower_bound=1)
-flags.DEFINE_integer("peer_people", 0, "People for the peer; 0: 8, or 1 for ir_50.", lower_bound=0)
-flags.DEFINE_integer("people_per_batch", 4, "Of opom_jax, if it divides people.", lower_bound=1)
+flags.DEFINE_integer("peer_people", 0, "For the peers; 0: 8, or 1 for ir_50.", lower_bound=0)
+flags.DEFINE_integer("people_per_batch", 4, "Together, if it divides people.", lower_bound=1)
 flags.DEFINE_integer("photos", 10, "Photos of a person.", lower_bound=1)
 flags.DEFINE_integer("steps", 16, "Steps.", lower_bound=1)
 flags.DEFINE_integer("rounds", 3, "Turns of each program.", lower_bound=1)
@@ -98,20 +100,29 @@ def load_networks(name: str, precision: str) -> tuple[Recognizer, torch.nn.Modul
 
 def programs(
     network: Recognizer, twin: torch.nn.Module, work: list[masks.Batch], few: int
-) -> tuple[dict[str, Callable[[], tuple[np.ndarray, float]]], float]:
-    """The three programs, warmed up, and the seconds that ours took to compile.
+) -> tuple[dict[str, Callable[[], tuple[np.ndarray, float]]], dict[str, str | float]]:
+    """The programs, warmed up, and columns: seconds that ours took to compile, form of the torch.
 
     Each returns people's final objectives and the seconds of cvxpy; ours does all the batches of
-    `work`, the others the first `few` people, from the same noise.
+    `work`, the strongest torch those that hold the first `few` people, the published loop only
+    these; all from the same noise.
     """
     settings = masks.Settings(steps=FLAGS.steps)
     compiled = masks.generator(network, settings)
     photos = np.concatenate([batch.photos for batch in work])
     noise = np.moveaxis(masks.published_noise(settings, photos[0].shape), -1, 1)
+    size, device = len(work[0].ids), next(twin.parameters()).device
+    flat = torch.tensor(work[0].photos, device=device).flatten(0, 1).permute(0, 3, 1, 2)
+    embed, form = strongest_torch.fastest(twin, flat.float())
 
     def ours(settings: masks.Settings = settings) -> tuple[np.ndarray, float]:
         made = [masks.generate(compiled, network.params, settings, batch) for batch in work]
         return np.concatenate([metrics.objective[:, -1] for _, metrics in made]), 0.0
+
+    def strongest(steps: int = FLAGS.steps) -> tuple[np.ndarray, float]:
+        some = [batch.photos for batch in work[: -(-few // size)]]
+        made = [strongest_torch.generate(embed, own, noise, device, steps) for own in some]
+        return np.concatenate([losses[:, -1] for _, losses in made]), 0.0
 
     def peer(gradients: bool, few: int = few, steps: int = FLAGS.steps) -> tuple[np.ndarray, float]:
         options = {"steps": steps, "weight_gradients": gradients}
@@ -124,10 +135,12 @@ def programs(
     jax.config.update("jax_enable_compilation_cache", False)
     one_step = partial(ours, dataclasses.replace(settings, steps=1))
     first, second = (timing.take_turns({"warm up": one_step}, 1)[0].wall for _ in range(2))
+    strongest(steps=1)
     peer(True, few=1, steps=1)
     peer(False, few=1, steps=1)
-    in_turn = {OURS: ours, RELEASED: partial(peer, True), FROZEN: partial(peer, False)}
-    return in_turn, first - second
+    in_turn = {OURS: ours, STRONGEST: strongest}
+    in_turn |= {RELEASED: partial(peer, True), FROZEN: partial(peer, False)}
+    return in_turn, {"compile_seconds": round(first - second, 2), "strongest_torch": form}
 
 
 def main(argv: list[str]) -> int:
@@ -143,11 +156,11 @@ def main(argv: list[str]) -> int:
     ids = np.arange(FLAGS.people, dtype=np.int32).reshape(-1, size)
     work = [masks.Batch(k, photos[k], np.ones((size, FLAGS.photos), np.float32)) for k in ids]
     few = min(FLAGS.peer_people or {"ir_50": 1}.get(FLAGS.network, 8), FLAGS.people)
-    in_turn, compile_seconds = programs(network, twin, work, few)
+    in_turn, prepared = programs(network, twin, work, few)
     turns = timing.take_turns(in_turn, FLAGS.rounds)
 
-    last = {turn.program: turn.result[0][:few] for turn in turns}
-    apart = max(np.max(np.abs(last[OURS] / last[name] - 1)) for name in (RELEASED, FROZEN))
+    last = {turn.program: turn.result[0] for turn in turns}
+    apart = max(np.max(np.abs(last[OURS][:few] / last[k][:few] - 1)) for k in in_turn)
     about = {
         "network": FLAGS.network,
         "weights": weights,
@@ -155,15 +168,15 @@ def main(argv: list[str]) -> int:
         "photos": FLAGS.photos,
         "steps": FLAGS.steps,
         "people_per_batch": size,
-        "compile_seconds": round(compile_seconds, 2),
+        **prepared,
         "peer_device": next(twin.parameters()).device.type,
         "peer_threads": FLAGS.torch_threads,
         "objectives_apart": f"{apart:.1e}",
         **machine,
     }
-    counts = {OURS: FLAGS.people, RELEASED: few, FROZEN: few}
+    counts = {name: len(objectives) for name, objectives in last.items()}
     rows = timing.report(turns, counts, "person", lambda t: {"cvxpy_share": t.result[1] / t.wall})
-    print(f"Compiling took {compile_seconds:.1f} s. The published loop takes one person at a time:")
+    print("Ours and the strongest torch take people together, the published loop one at a time:")
     print("seconds per person are compared. The final objectives from the same noise are at most")
     print(f"{apart:.1e} apart (relative; limit {LIMIT}).")
     timing.write(FLAGS.out, f"generate_{FLAGS.network}", rows, about)

@@ -3,8 +3,8 @@
 import csv
 import datetime
 import os
-import platform
 import re
+import resource
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -12,11 +12,12 @@ from statistics import median
 from time import perf_counter, process_time
 from typing import Any, NamedTuple
 
-import jax
+from opom_jax import speed
 
 
 class Turn(NamedTuple):
-    """One call of a program: wall and processor seconds (of all threads), and what it returned."""
+    """One call of a program: wall and processor seconds (of all threads, and of processes that it
+    started), and what it returned."""
 
     program: str
     round: int
@@ -30,9 +31,10 @@ def take_turns(programs: Mapping[str, Callable[[], Any]], rounds: int) -> list[T
     turns = []
     for number in range(1, rounds + 1):
         for name, program in programs.items():
-            wall, cpu = perf_counter(), process_time()
+            wall, cpu = perf_counter(), _processor_seconds()
             result = program()
-            turns.append(Turn(name, number, perf_counter() - wall, process_time() - cpu, result))
+            wall, cpu = perf_counter() - wall, _processor_seconds() - cpu
+            turns.append(Turn(name, number, wall, cpu, result))
             print(f"round {number}, {name}: {turns[-1].wall:.4g} s", flush=True)
     return turns
 
@@ -89,10 +91,9 @@ def cores() -> int:
 
 def machine(precision: str) -> dict[str, Any]:
     """Columns for every row: device, versions, date, and the load average before the work."""
-    device, cpu = jax.devices()[0], _cpu_name()
     return {
-        "device": cpu if device.platform == "cpu" else device.device_kind,
-        "cpu": cpu,
+        "device": speed.device(),
+        "cpu": speed.processor(),
         "cores": cores(),
         "load_before": round(os.getloadavg()[0], 2),
         "precision": precision,
@@ -118,13 +119,9 @@ def write(
     print(path)
 
 
-def _cpu_name() -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:  # not Linux
-        text = ""
-    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-    return found[1] if found else platform.processor() or platform.machine()
+def _processor_seconds() -> float:
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return process_time() + children.ru_utime + children.ru_stime
 
 
 def _version(package: str) -> str:

@@ -25,6 +25,7 @@ VERBS = {
     "evaluate": "masks -> protection rates against target networks (1:N identification)",
     "table": "one of the paper's tables or figures, on the data and networks there are",
     "train": "photos or synthetic people -> a recogniser",
+    "bench": "how fast this device makes masks, and how near to what it can do",
     "models": "which networks there are; fetch public ones, check one on faces",
 }
 # XLA sends convolutions to one of two CPU libraries; without this one the step is 9-14 % faster.

@@ -76,13 +76,11 @@ def _convolution_backward(stride, padding, residuals, cotangent):
     return dx, vjp_kernel(cotangent)[0]
 
 
-def _phases(kernel, padding):
-    """[3,...] -> [phase,tap,...]: the two taps with which each output phase sees dy, see below."""
-    zero = jnp.zeros_like(kernel[0])
-    even, odd = [kernel[1], zero], [kernel[2], kernel[0]]
-    if padding == 0:
-        even, odd = odd, [zero, kernel[1]]
-    return jnp.stack([jnp.stack(even), jnp.stack(odd)])
+# padding -> for even and odd pixels: taps of the kernel, zeros before and after the gradient
+_PHASES = {
+    0: ((slice(None, None, -2), (1, 1)), (slice(1, 2), (0, 1))),
+    1: ((slice(1, 2), (0, 0)), (slice(None, None, -2), (0, 1))),
+}
 
 
 def _subpixel_gradient(cotangent, kernel, padding, shape):
@@ -90,15 +88,22 @@ def _subpixel_gradient(cotangent, kernel, padding, shape):
 
     Along one axis, with padding 1, the gradient at pixel 2m is dy[m] w[1], at 2m+1 it is
     dy[m] w[2] + dy[m+1] w[0]; with padding 0 it is dy[m-1] w[2] + dy[m] w[0] at 2m and dy[m] w[1]
-    at 2m+1: a two-tap convolution with two output phases, interleaved afterwards.
+    at 2m+1: four convolutions of one, two, two and four taps, interleaved afterwards.
     """
-    taps = _phases(_phases(kernel, padding).transpose(2, 0, 1, 3, 4), padding)
-    inputs, outputs = kernel.shape[2:]  # taps [phase W, tap W, phase H, tap H, I, O]
-    taps = taps.transpose(3, 1, 5, 2, 0, 4).reshape(2, 2, outputs, 4 * inputs)
-    phases = _convolve(cotangent, taps, 1, [(1 - padding, 1)] * 2)
-    b, h, w, _ = phases.shape
-    phases = phases.reshape(b, h, w, 2, 2, inputs).transpose(0, 1, 3, 2, 4, 5)
-    return phases.reshape(b, 2 * h, 2 * w, inputs)[:, : shape[1], : shape[2]]
+    kernel = kernel.swapaxes(2, 3)
+    phases = [
+        _convolve(cotangent, kernel[rows, columns], 1, [of_rows, of_columns])
+        for rows, of_rows in _PHASES[padding]
+        for columns, of_columns in _PHASES[padding]
+    ]
+    return _interleaved(phases)[:, : shape[1], : shape[2]]
+
+
+def _interleaved(phases):
+    """Four [B,H,W,C] of even and odd rows, in each of even and odd columns -> [B,2H,2W,C]."""
+    b, h, w, c = phases[0].shape
+    stacked = jnp.stack(phases, 3).reshape(b, h, w, 2, 2, c).transpose(0, 1, 3, 2, 4, 5)
+    return stacked.reshape(b, 2 * h, 2 * w, c)
 
 
 convolution.defvjp(_convolution_forward, _convolution_backward)
@@ -195,8 +200,7 @@ def _depthwise_subpixel_gradient(cotangent, kernel):
         for row in (0, 1)
         for col in (0, 1)
     ]
-    stacked = jnp.stack(phases, 3).reshape(b, h, w, 2, 2, c).transpose(0, 1, 3, 2, 4, 5)
-    return stacked.reshape(b, 2 * h, 2 * w, c)
+    return _interleaved(phases)
 
 
 depthwise.defvjp(_depthwise_forward, _depthwise_backward)
