@@ -40,6 +40,7 @@ from converters.formats import torch_file  # noqa: E402
 from opom_jax.cli.config import use_precision  # noqa: E402
 from opom_jax.data import images, people  # noqa: E402
 from opom_jax.masks import generate as masks  # noqa: E402
+from opom_jax.masks.batches import Batch  # noqa: E402
 from opom_jax.networks.recognizer import Recognizer, recognizer  # noqa: E402
 from tests import torch_twins  # noqa: E402
 
@@ -99,7 +100,7 @@ def load_networks(name: str, precision: str) -> tuple[Recognizer, torch.nn.Modul
 
 
 def programs(
-    network: Recognizer, twin: torch.nn.Module, work: list[masks.Batch], few: int
+    network: Recognizer, twin: torch.nn.Module, work: list[Batch], few: int
 ) -> tuple[dict[str, Callable[[], tuple[np.ndarray, float]]], dict[str, str | float]]:
     """The programs, warmed up, and columns: seconds that ours took to compile, form of the torch.
 
@@ -154,7 +155,7 @@ def main(argv: list[str]) -> int:
     network, twin, weights = load_networks(FLAGS.network, FLAGS.precision)
     size = math.gcd(FLAGS.people, FLAGS.people_per_batch)
     ids = np.arange(FLAGS.people, dtype=np.int32).reshape(-1, size)
-    work = [masks.Batch(k, photos[k], np.ones((size, FLAGS.photos), np.float32)) for k in ids]
+    work = [Batch(k, photos[k], np.ones((size, FLAGS.photos), np.float32)) for k in ids]
     few = min(FLAGS.peer_people or {"ir_50": 1}.get(FLAGS.network, 8), FLAGS.people)
     in_turn, prepared = programs(network, twin, work, few)
     turns = timing.take_turns(in_turn, FLAGS.rounds)

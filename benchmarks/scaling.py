@@ -27,6 +27,7 @@ from absl import app, flags  # noqa: E402
 from benchmarks import timing  # noqa: E402
 from opom_jax import parallel  # noqa: E402
 from opom_jax.masks import generate as masks  # noqa: E402
+from opom_jax.masks.batches import Batch  # noqa: E402
 from opom_jax.networks import recognizer  # noqa: E402
 
 KNOWN = ("people", "photos", "steps", "people_per_batch", "network")
@@ -53,7 +54,7 @@ def worker() -> None:
     shape = FLAGS.photos, network.spec.size, network.spec.size, 3
     draw = [np.random.default_rng(k).integers(0, 256, shape, np.uint8) for k in own]
     valid = np.ones((len(own), FLAGS.photos), np.float32)
-    batch = masks.Batch(np.array(own, np.int32), np.stack(draw), valid)
+    batch = Batch(np.array(own, np.int32), np.stack(draw), valid)
 
     def make(steps: int) -> np.ndarray:
         settings = masks.Settings(steps=steps)

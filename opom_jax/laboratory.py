@@ -22,6 +22,7 @@ from opom_jax.evaluation.identification import Ranks, ranks
 from opom_jax.evaluation.table import Table
 from opom_jax.masks import generate as masks
 from opom_jax.masks.apply import apply_mask
+from opom_jax.masks.batches import Batch
 from opom_jax.networks.recognizer import Recognizer
 
 # As the paper's tables name them -> networks of the package.
@@ -120,10 +121,10 @@ def make_masks(
     return make(network, settings, people, people_per_batch, progress=progress).masks
 
 
-def everybody(train: np.ndarray, first: int = 0) -> masks.Batch:
+def everybody(train: np.ndarray, first: int = 0) -> Batch:
     """People u8[P,N,H,W,C] in their order, numbered from `first`, every photo valid."""
     ids = np.arange(first, first + len(train), dtype=np.int32)
-    return masks.Batch(ids, train, np.ones(train.shape[:2], np.float32))
+    return Batch(ids, train, np.ones(train.shape[:2], np.float32))
 
 
 def random_masks(people: int, size: int, epsilon: float = 8.0, seed: int = 0) -> np.ndarray:

@@ -9,7 +9,7 @@ from opom_jax.baselines import settings as baselines
 from opom_jax.baselines.fi_uap_all import fi_uap_all
 from opom_jax.baselines.gap import gap
 from opom_jax.masks import generate as masks
-from opom_jax.masks.generate import Batch, Made, Progress
+from opom_jax.masks.batches import Batch, Made, Progress
 from opom_jax.networks.recognizer import Recognizer
 
 

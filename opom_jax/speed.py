@@ -21,6 +21,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from opom_jax import parallel
 from opom_jax.errors import InputError, first_line
 from opom_jax.masks import generate as masks
+from opom_jax.masks.batches import Batch
 from opom_jax.masks.subspaces import convex_hull
 from opom_jax.networks import recognizer
 from opom_jax.networks.recognizer import Recognizer, normalize
@@ -57,17 +58,17 @@ def random_network(architecture: str, precision: str) -> Recognizer:
     return recognizer.recognizer(architecture, arrays, precision=precision)
 
 
-def random_people(network: Recognizer, people: int, photos: int) -> masks.Batch:
+def random_people(network: Recognizer, people: int, photos: int) -> Batch:
     """People whose photos are noise of the size that the network takes."""
     size = network.spec.size
     pixels = np.random.default_rng(0).integers(0, 256, (people, photos, size, size, 3), np.uint8)
-    return masks.Batch(np.arange(people, dtype=np.int32), pixels, np.ones((people, photos), "f4"))
+    return Batch(np.arange(people, dtype=np.int32), pixels, np.ones((people, photos), "f4"))
 
 
 def measure(
     network: Recognizer,
     settings: masks.Settings,
-    people: masks.Batch,
+    people: Batch,
     size: int,
     precision: str,
     rounds: int,
@@ -136,7 +137,7 @@ def peak_bytes() -> int:
 @contextmanager
 def _compiling_anew() -> Iterator[None]:
     """Without the persistent cache."""
-    before = jax.config.jax_enable_compilation_cache
+    before = jax.config.jax_enable_compilation_cache  # pyright: ignore
     jax.config.update("jax_enable_compilation_cache", False)
     compilation_cache.reset_cache()  # it looks at the setting once
     try:
@@ -170,7 +171,7 @@ def _qp_seconds(network: Recognizer, valid: np.ndarray, rounds: int) -> float:
     return _of_a_call(solve, (normalize(clean), normalize(masked), jnp.asarray(valid)), rounds)
 
 
-def _operations(network: Recognizer, settings: masks.Settings, people: masks.Batch) -> float:
+def _operations(network: Recognizer, settings: masks.Settings, people: Batch) -> float:
     """Of the run: start and steps of one person, times people."""
     compiled = masks.generator(network, settings)
     ids, photos, valid = jax.tree.map(lambda array: jnp.asarray(array[:1]), people)
@@ -181,7 +182,7 @@ def _operations(network: Recognizer, settings: masks.Settings, people: masks.Bat
         start.lower(network.params, ids, photos),
         step.lower(network.params, state, ids, photos, clean, valid, np.int32(0)),
     )
-    begin, again = (program.cost_analysis()["flops"] for program in lowered)
+    begin, again = ((program.cost_analysis() or {})["flops"] for program in lowered)
     return len(people.ids) * (begin + settings.steps * again)
 
 

@@ -9,8 +9,9 @@ from opom_jax.baselines.fi_uap_all import fi_uap_all
 from opom_jax.baselines.gd_uap import gd_uap
 from opom_jax.baselines.settings import Settings as BaselineSettings
 from opom_jax.masks import generate
+from opom_jax.masks.batches import Batch, equal_batches
 from opom_jax.masks.diverse import make_diverse
-from opom_jax.masks.generate import Batch, Settings
+from opom_jax.masks.generate import Settings
 from tests.tiny import SIZE, Tapped, random_network
 
 COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-", "reduce-scatter", "send(")
@@ -83,7 +84,7 @@ def test_devices_change_no_bit_of_a_baseline(network, make, name, one_device):
 
 def test_batches_have_one_shape_on_every_device():
     for count, size, devices in ((8, 2, 4), (9, 2, 4), (3, 2, 2), (1, 5, 1), (3, 1, 3)):
-        batches = list(generate.equal_batches(people(count), size))
+        batches = list(equal_batches(people(count), size))
         assert sum(own for own, _ in batches) == count
         for _, batch in batches:
             assert len(batch.ids.sharding.device_set) == devices

@@ -18,7 +18,7 @@ import numpy as np
 from opom_jax import parallel
 from opom_jax.baselines.settings import Settings
 from opom_jax.masks import generate as masks
-from opom_jax.masks.generate import Made, Progress
+from opom_jax.masks.batches import Batch, Made, Progress, equal_batches
 from opom_jax.networks.recognizer import Params, Recognizer
 
 
@@ -43,7 +43,7 @@ class Sums(NamedTuple):
 def fi_uap_all(
     network: Recognizer,
     settings: Settings,
-    people: masks.Batch,
+    people: Batch,
     size: int,
     folder: Path | None = None,
     progress: Progress | None = None,
@@ -56,7 +56,7 @@ def fi_uap_all(
     params, clean, mask, history = network.params, [], None, []
     for count in range(settings.steps):
         total = Sums(*(np.zeros(()) for _ in Sums._fields))
-        for k, (own, batch) in enumerate(masks.equal_batches(people, size)):
+        for k, (own, batch) in enumerate(equal_batches(people, size)):
             masked, params = None, parallel.replicated(params, batch.ids)
             if mask is None:
                 state, features = start(params, batch.ids, batch.photos)

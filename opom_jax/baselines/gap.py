@@ -25,7 +25,7 @@ from opom_jax.baselines.generator import first_params
 from opom_jax.baselines.settings import Settings
 from opom_jax.checkpoints import Checkpoints
 from opom_jax.masks import generate as masks
-from opom_jax.masks.generate import Made, Progress
+from opom_jax.masks.batches import Batch, Made, Progress
 from opom_jax.networks.recognizer import Params, Recognizer, normalize
 
 BETA = 0.5  # Adam's decay of the mean gradient, as published
@@ -65,7 +65,7 @@ class Training(NamedTuple):
 def gap(
     network: Recognizer,
     settings: Settings,
-    people: masks.Batch,
+    people: Batch,
     size: int,
     folder: Path | None = None,
     progress: Progress | None = None,

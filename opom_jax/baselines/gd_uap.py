@@ -21,7 +21,7 @@ from opom_jax.baselines.checks import Checks, begin, check
 from opom_jax.baselines.settings import Settings
 from opom_jax.errors import InputError
 from opom_jax.masks import generate as masks
-from opom_jax.masks.generate import Made, Progress
+from opom_jax.masks.batches import Batch, Made, Progress, equal_batches
 from opom_jax.masks.objectives import NORM_FLOOR
 from opom_jax.networks.recognizer import Recognizer, forward_of, normalize
 from opom_jax.networks.registry import Spec
@@ -55,7 +55,7 @@ def activations(taps: dict[str, jax.Array], valid: jax.Array) -> jax.Array:
 def gd_uap(
     network: Recognizer,
     settings: Settings,
-    people: masks.Batch,
+    people: Batch,
     size: int,
     folder: Path | None = None,
     progress: Progress | None = None,
@@ -71,7 +71,7 @@ def gd_uap(
     settings.check()
     check_network(network, settings)
     kept, names = [], ("best", "objective", "distance", "iterations")
-    for own, batch in masks.equal_batches(people, size):
+    for own, batch in equal_batches(people, size):
         checks = _run(network, settings, batch)
         kept.append([np.asarray(getattr(checks, name))[:own] for name in names])
         if progress:
@@ -89,7 +89,7 @@ def check_network(network: Recognizer, settings: masks.Settings) -> None:
         raise InputError(f"{network.name} has no taps, which gd_uap needs; use another network.")
 
 
-def _run(network: Recognizer, settings: Settings, batch: masks.Batch) -> Checks:
+def _run(network: Recognizer, settings: Settings, batch: Batch) -> Checks:
     """The checks of the people of one batch when all have ended, with a leading axis P."""
     start = masks.generator(network, settings.fi_uap()).start
     ids, photos, valid = batch

@@ -7,11 +7,11 @@ line of CSV with all that is printed, bench_DEVICE_PRECISION.csv.
 
 import os
 import re
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jax
-import jaxlib
 from absl import flags as absl_flags
 
 import opom_jax
@@ -21,6 +21,7 @@ from opom_jax.errors import InputError
 from opom_jax.evaluation.report import write_csv
 from opom_jax.files import unusable
 from opom_jax.masks import generate as masks
+from opom_jax.masks.memory import people_that_fit
 from opom_jax.networks import recognizer
 from opom_jax.networks.recognizer import PRECISIONS, Recognizer
 from opom_jax.networks.registry import NETWORKS
@@ -52,11 +53,11 @@ def run(flags: absl_flags.FlagValues) -> None:
     out = _writable(flags.out) if flags.out is not None else None
     network = _network(flags)
     size = network.spec.size
-    each = flags.people or masks.people_that_fit(network, flags.photos, size)
+    each = flags.people or people_that_fit(network, flags.photos, size)
     settings, people = masks.Settings(steps=flags.steps), each * jax.local_device_count()
     everybody = speed.random_people(network, people, flags.photos)
     seen = speed.measure(network, settings, everybody, each, flags.precision, flags.rounds)
-    row = _about(flags, network, people) | _numbers(seen, people, flags.steps)
+    row: dict[str, Any] = _about(flags, network, people) | _numbers(seen, people, flags.steps)
     for name, value in row.items():
         print(f"{name.replace('_', ' '):22} {value}")
     if out:
@@ -95,7 +96,7 @@ def _about(flags: absl_flags.FlagValues, network: Recognizer, people: int) -> di
         "cores": os.cpu_count(),
         "opom_jax": opom_jax.__version__,
         "jax": jax.__version__,
-        "jaxlib": jaxlib.__version__,
+        "jaxlib": metadata.version("jaxlib"),
         "network": network.name,
         "precision": flags.precision,
         "people": people,

@@ -28,6 +28,7 @@ from opom_jax.data.people import Person
 from opom_jax.errors import InputError
 from opom_jax.masks import generate as masks
 from opom_jax.masks.diverse import make_diverse
+from opom_jax.masks.memory import people_that_fit
 from opom_jax.masks.store import Store
 from opom_jax.methods import METHODS
 from opom_jax.networks.recognizer import Recognizer, Team
@@ -65,7 +66,7 @@ def run(flags: absl_flags.FlagValues) -> None:
     if not batch:
         size, memory = config.data.image_size, config.memory_gib
         photos = max(counts) * max(1, config.diverse)
-        batch = masks.people_that_fit(network, photos, size, memory)
+        batch = people_that_fit(network, photos, size, memory)
     record = {
         "settings": {name: getattr(settings, name) for name in settings.__dataclass_fields__},
         "precision": config.precision,

@@ -14,7 +14,7 @@ from opom_jax.cli.progress import Progress
 from opom_jax.data import images
 from opom_jax.data.people import Person
 from opom_jax.errors import InputError
-from opom_jax.masks.generate import Batch
+from opom_jax.masks.batches import Batch
 
 
 class Own(NamedTuple):

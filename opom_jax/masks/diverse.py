@@ -18,15 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from opom_jax import parallel
-from opom_jax.masks.generate import (
-    Batch,
-    Settings,
-    equal_batches,
-    of_step,
-    person_noise,
-    published_noise,
-    rule,
-)
+from opom_jax.masks.batches import Batch, equal_batches
+from opom_jax.masks.generate import Settings, of_step, person_noise, published_noise, rule
 from opom_jax.masks.objectives import MEASURES, Scene, objective
 from opom_jax.masks.update import State, init, update
 from opom_jax.networks.recognizer import Params, Recognizer, normalize

@@ -7,7 +7,7 @@ convolutions inside a compiled loop leave XLA's fast kernels on the CPU (docs/pe
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,16 +19,13 @@ import numpy as np
 from opom_jax import parallel
 from opom_jax.errors import InputError
 from opom_jax.masks import transfer
+from opom_jax.masks.batches import Batch, Made, Progress, equal_batches
 from opom_jax.masks.objectives import METHODS, Scene, objective
 from opom_jax.masks.transfer import Embed
 from opom_jax.masks.update import FORMS, Rule, State, init, update
 from opom_jax.networks.recognizer import Params, Recognizer, Team, normalize
 
 STARTS = ("published", "person")
-CPU_MEMORY_GIB = 2.0
-FREE_SHARE = 0.6  # of an accelerator's free memory
-GIB = 2**30
-Progress = Callable[[int, int], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,58 +100,6 @@ class Metrics(NamedTuple):
 
     objective: jax.Array
     distance: jax.Array
-
-
-class Batch(NamedTuple):
-    """People who are computed together; arrays of the host, or of the devices.
-
-    Attributes:
-      ids: i32[P], number of each person in the list; seeds the random start.
-      photos: u8[P,N,H,W,C] RGB; rows that are padding repeat a photo.
-      valid: f32[P,N], 1 for a photo, 0 for padding; at least one photo a person.
-    """
-
-    ids: np.ndarray
-    photos: np.ndarray
-    valid: np.ndarray
-
-
-def equal_batches(people: Batch, size: int) -> Iterator[tuple[int, Batch]]:
-    """Batches on the devices, at most `size` people on each and the same number on all; the last
-    repeats its last person. Every device always computes one shape, so that a mask depends on
-    neither the number of devices nor that of people.
-
-    Yields:
-      (how many of the batch count, the batch with its arrays on the devices).
-    """
-    total = len(people.ids)
-    size = min(size, total)
-    devices = parallel.devices_for(total, size)
-    for start in range(0, total, devices * size):
-        rows = np.minimum(np.arange(start, start + devices * size), total - 1)
-        batch = Batch(*(array[rows] for array in people))
-        yield min(devices * size, total - start), parallel.spread(batch, devices)
-
-
-class Made(NamedTuple):
-    """The masks of people.
-
-    Attributes:
-      masks: f32[P,H,W,C] in [-epsilon, epsilon]; a universal mask is everybody's.
-      metrics: {name: [P,...]}, a row a person.
-    """
-
-    masks: np.ndarray
-    metrics: dict[str, np.ndarray]
-
-    @classmethod
-    def of_everybody(cls, people: int, mask: np.ndarray, metrics: dict[str, np.ndarray]) -> "Made":
-        """One mask f32[H,W,C], and the metrics of one run, for every person."""
-
-        def repeated(array) -> np.ndarray:
-            return np.broadcast_to(np.asarray(array, np.float32), (people, *np.shape(array)))
-
-        return cls(repeated(mask), {name: repeated(values) for name, values in metrics.items()})
 
 
 class Generator(NamedTuple):
@@ -362,47 +307,3 @@ def check_network(network: Recognizer, settings: Settings) -> None:
     size = network.spec.size
     image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     jax.eval_shape(lambda p, x: network.embed(p, x, lambda _, y: y), network.params, image)
-
-
-def bytes_per_person(network: Recognizer | Team, photos: int, size: int) -> int:
-    """Device memory that a step keeps for one more person, in bytes, found without computing; of a
-    team that of all members together.
-
-    Counts what the backward pass needs of the forward pass and five arrays of the photos' size.
-    Dropout adds nothing: what it drops is worked out again in the backward pass.
-    """
-    images = jax.ShapeDtypeStruct((photos, size, size, 3), jnp.float32)
-    params = network.params
-
-    def residuals(masked):
-        each = _each(network.embed, params)
-        return [jax.vjp(lambda x, own=own: own[0](own[1], x), masked)[1] for own in each]
-
-    kept = _bytes(jax.eval_shape(residuals, images)) - _bytes(params)
-    return max(kept, 0) + 5 * _bytes(images)
-
-
-def _bytes(tree) -> int:
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
-
-
-def people_that_fit(
-    network: Recognizer | Team, photos: int, size: int, memory_gib: float = 0.0
-) -> int:
-    """How many people at once fit into the memory budget of a device, at least one.
-
-    Args:
-      network: the surrogate.
-      photos: of a person, size pixels wide.
-      size: of a photo.
-      memory_gib: the budget; 0 for 2 on the CPU, 60 % of what is free elsewhere.
-    """
-    budget = memory_gib * GIB or min(map(_free_bytes, jax.local_devices()))
-    return max(1, int(budget // bytes_per_person(network, photos, size)))
-
-
-def _free_bytes(device) -> float:
-    statistics = device.memory_stats()
-    if not statistics:  # the CPU keeps none
-        return CPU_MEMORY_GIB * GIB
-    return FREE_SHARE * (statistics["bytes_limit"] - statistics["bytes_in_use"])

@@ -23,7 +23,8 @@ from opom_jax.evaluation.features import BATCH, extractor
 from opom_jax.evaluation.identification import ranks
 from opom_jax.masks.apply import apply_mask
 from opom_jax.masks.diverse import make_diverse
-from opom_jax.masks.generate import Settings, people_that_fit
+from opom_jax.masks.generate import Settings
+from opom_jax.masks.memory import people_that_fit
 from opom_jax.methods import METHODS
 from opom_jax.networks.recognizer import Recognizer
 from opom_jax.tables.kept import hashed, kept

@@ -12,6 +12,7 @@ from opom_jax.errors import InputError
 from opom_jax.evaluation.features import BATCH, extractor
 from opom_jax.masks import generate as masks
 from opom_jax.masks.apply import apply_mask
+from opom_jax.masks.batches import Batch
 from opom_jax.networks.recognizer import Recognizer
 from opom_jax.tables.films import Film
 
@@ -66,7 +67,7 @@ def masks_by_count(
     together = np.broadcast_to(web, (len(counts), *web.shape))
     ids = np.full(len(counts), number, np.int32)
     valid = np.arange(len(web)) < np.array(counts)[:, None]
-    batch = masks.Batch(ids, together, valid.astype(np.float32))
+    batch = Batch(ids, together, valid.astype(np.float32))
     compiled = masks.generator(surrogate, settings)
     return masks.generate(compiled, surrogate.params, settings, batch)[0]
 

@@ -6,7 +6,7 @@ import pytest
 
 from opom_jax import laboratory
 from opom_jax.baselines.settings import Settings
-from opom_jax.masks.generate import Batch
+from opom_jax.masks.batches import Batch
 from opom_jax.networks import recognizer
 from tests.tiny import SIZE, Tapped, random_network
 

@@ -9,7 +9,7 @@ from opom_jax import laboratory
 from opom_jax.baselines.fi_uap_all import fi_uap_all
 from opom_jax.baselines.settings import Settings
 from opom_jax.masks import generate as masks
-from opom_jax.masks.generate import Batch
+from opom_jax.masks.batches import Batch
 from opom_jax.networks.recognizer import normalize
 
 

@@ -14,6 +14,7 @@ from opom_jax.baselines.gd_uap import activations, gd_uap
 from opom_jax.baselines.settings import Settings
 from opom_jax.errors import InputError
 from opom_jax.masks import generate as masks
+from opom_jax.masks.batches import Batch
 from opom_jax.methods import METHODS
 from opom_jax.networks import recognizer
 from opom_jax.networks.registry import Spec
@@ -86,7 +87,7 @@ def test_ends_after_checks_without_a_better_one(network, people, tiny_settings, 
         used = made.metrics["iterations"]
         assert (used < 3000).all() and len(set(used.tolist())) > 1
         for k in range(4):  # alone it ends with the same mask
-            alone = masks.Batch(*(array[k : k + 1] for array in people))
+            alone = Batch(*(array[k : k + 1] for array in people))
             again = gd_uap(network, tiny_settings("gd_uap", iterations=3000), alone, 1)
             assert again.metrics["iterations"] == used[k]
             np.testing.assert_allclose(again.masks[0], made.masks[k], atol=1e-3)

@@ -15,8 +15,9 @@ import pytest
 from PIL import Image
 
 from opom_jax.masks import generate as masks
+from opom_jax.masks.batches import Batch
 from opom_jax.masks.diverse import diverse_masks
-from opom_jax.masks.generate import Batch, Settings
+from opom_jax.masks.generate import Settings
 from opom_jax.networks import recognizer
 from tests.cli.conftest import save_broken
 

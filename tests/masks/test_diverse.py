@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from opom_jax.data import synthetic
+from opom_jax.masks.batches import Batch
 from opom_jax.masks.diverse import diverse_masks
-from opom_jax.masks.generate import Batch, Settings, generate, generator
+from opom_jax.masks.generate import Settings, generate, generator
 from opom_jax.networks import recognizer
 
 

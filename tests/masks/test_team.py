@@ -6,7 +6,9 @@ import pytest
 from flax import nnx
 
 from opom_jax.masks import generate
-from opom_jax.masks.generate import Batch, Settings
+from opom_jax.masks.batches import Batch
+from opom_jax.masks.generate import Settings
+from opom_jax.masks.memory import bytes_per_person
 from opom_jax.masks.update import init, update
 from opom_jax.networks import recognizer
 from opom_jax.networks.layers import FlatDense
@@ -104,5 +106,5 @@ def test_batches_and_devices_change_nothing(members, people, monkeypatch):
 
 def test_memory_is_that_of_all_members(members):
     one, two, images = members[0], Team((members[0], members[0])), 5 * 4 * SIZE * SIZE * 3 * 4
-    kept = [generate.bytes_per_person(own, 4, SIZE) - images for own in (one, two)]
+    kept = [bytes_per_person(own, 4, SIZE) - images for own in (one, two)]
     assert kept[1] == 2 * kept[0] > 0

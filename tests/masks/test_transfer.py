@@ -12,7 +12,9 @@ from opom_jax import laboratory
 from opom_jax.errors import InputError
 from opom_jax.evaluation.features import extractor
 from opom_jax.masks import generate, transfer
-from opom_jax.masks.generate import Batch, Settings
+from opom_jax.masks.batches import Batch
+from opom_jax.masks.generate import Settings
+from opom_jax.masks.memory import bytes_per_person
 from opom_jax.masks.objectives import METHODS
 from opom_jax.networks import recognizer as recognizers
 from opom_jax.networks.layers import Conv, DepthwiseConv, FlatDense, PReLU
@@ -228,7 +230,7 @@ def test_dropout_fits_into_the_memory_that_is_counted(network, photos):
     state, clean = compiled.start(network.params, ids, photos)
     step = compiled.step.lower(network.params, state, ids, photos, clean, valid, np.int32(0))
     used = step.compile().memory_analysis().temp_size_in_bytes
-    assert 0 < used <= 3 * generate.bytes_per_person(network, 4, SIZE)
+    assert 0 < used <= 3 * bytes_per_person(network, 4, SIZE)
 
 
 def test_a_network_without_convolutions_is_refused(monkeypatch, photos):
