@@ -28,7 +28,8 @@ flags.DEFINE_integer("limit", 900, "Seconds that each may take.", lower_bound=1)
 
 def bench(people: int, precision: str) -> list[str]:
     """The verb, with random weights."""
-    given = {"architecture": "ir_50", "people": people, "precision": precision, "out": FLAGS.out}
+    out = Path(FLAGS.out, f"{precision}_{people}")
+    given = {"architecture": "ir_50", "people": people, "precision": precision, "out": out}
     return ["run.py", "bench", *(f"--{key}={value}" for key, value in given.items())]
 
 
