@@ -135,7 +135,7 @@ def peak_bytes() -> int:
 @contextmanager
 def _compiling_anew() -> Iterator[None]:
     """Without the persistent cache."""
-    before = jax.config.jax_enable_compilation_cache
+    before = jax.config.jax_enable_compilation_cache  # pyright: ignore
     jax.config.update("jax_enable_compilation_cache", False)
     compilation_cache.reset_cache()  # it looks at the setting once
     try:
@@ -182,7 +182,7 @@ def _operations(
         start.lower(network.params, ids, photos),
         step.lower(network.params, state, ids, photos, clean, valid, np.int32(0)),
     )
-    begin, again = (program.cost_analysis()["flops"] for program in lowered)
+    begin, again = ((program.cost_analysis() or {})["flops"] for program in lowered)
     return len(batch.ids) * (begin + settings.steps * again)
 
 

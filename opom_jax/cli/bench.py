@@ -7,11 +7,11 @@ line of CSV with all that is printed, bench_DEVICE_PRECISION.csv.
 
 import os
 import re
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jax
-import jaxlib
 from absl import flags as absl_flags
 
 import opom_jax
@@ -48,14 +48,14 @@ def define(flags: absl_flags.FlagValues, argv: list[str]) -> list[str]:
 def run(flags: absl_flags.FlagValues) -> None:
     """Measures and prints."""
     use_precision(flags.precision)
-    out = _writable(flags.out) if flags.out is not None else None
     network = _network(flags)
+    out = _writable(flags.out) if flags.out is not None else None
     size = network.spec.size
     people = flags.people or masks.people_that_fit(network, flags.photos, size)
     settings = masks.Settings(steps=flags.steps)
     batch = speed.random_people(network, people, flags.photos)
     seen = speed.measure(network, settings, batch, flags.precision, flags.rounds)
-    row = _about(flags, network, people) | _numbers(seen, people, flags.steps)
+    row: dict[str, Any] = _about(flags, network, people) | _numbers(seen, people, flags.steps)
     for name, value in row.items():
         print(f"{name.replace('_', ' '):22} {value}")
     if out:
@@ -94,7 +94,7 @@ def _about(flags: absl_flags.FlagValues, network: Recognizer, people: int) -> di
         "cores": os.cpu_count(),
         "opom_jax": opom_jax.__version__,
         "jax": jax.__version__,
-        "jaxlib": jaxlib.__version__,
+        "jaxlib": metadata.version("jaxlib"),
         "network": network.name,
         "precision": flags.precision,
         "people": people,
@@ -104,7 +104,7 @@ def _about(flags: absl_flags.FlagValues, network: Recognizer, people: int) -> di
     }
 
 
-def _numbers(seen: speed.Speed, people: int, steps: int) -> dict[str, float]:
+def _numbers(seen: speed.Speed, people: int, steps: int) -> dict[str, Any]:
     """Four digits of everything that was measured; a step's share of the clean features counts."""
     step, rate = seen.seconds / steps, seen.operations / seen.seconds
     numbers = {
