@@ -50,8 +50,8 @@ def define(flags: absl_flags.FlagValues, argv: list[str]) -> list[str]:
 def run(flags: absl_flags.FlagValues) -> None:
     """Measures and prints."""
     use_precision(flags.precision)
-    out = _writable(flags.out) if flags.out is not None else None
     network = _network(flags)
+    out = _writable(flags.out) if flags.out is not None else None
     size = network.spec.size
     each = flags.people or people_that_fit(network, flags.photos, size)
     settings, people = masks.Settings(steps=flags.steps), each * jax.local_device_count()
@@ -106,7 +106,7 @@ def _about(flags: absl_flags.FlagValues, network: Recognizer, people: int) -> di
     }
 
 
-def _numbers(seen: speed.Speed, people: int, steps: int) -> dict[str, float]:
+def _numbers(seen: speed.Speed, people: int, steps: int) -> dict[str, Any]:
     """Four digits of everything that was measured; a step's share of the clean features counts."""
     step, rate = seen.seconds / steps, seen.operations / seen.seconds
     numbers = {
