@@ -105,9 +105,11 @@ def machine(precision: str) -> dict[str, Any]:
 def write(
     folder: str, name: str, rows: Sequence[dict[str, Any]], columns: Mapping[str, Any]
 ) -> None:
-    """Writes FOLDER/NAME_DEVICE_PRECISION.csv anew, each row followed by `columns`; says so."""
+    """Writes FOLDER/NAME_DEVICE_PRECISION_jax-VERSION.csv anew, each row followed by `columns`, and
+    says so."""
     device = re.sub(r"[^a-z0-9]+", "-", columns["device"].lower()).strip("-")
-    path = Path(folder) / f"{name}_{device}_{columns['precision']}.csv"
+    own = f"{name}_{device}_{columns['precision']}_jax-{columns['jax']}.csv"
+    path = Path(folder) / own
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, [*rows[0], *columns])

@@ -2,7 +2,7 @@
 
 How fast this device makes ConvexHull masks, beside what it can do: a large matrix product, measured
 there and then in the same precision. Photos are noise, which takes the same time. --out also gets a
-line of CSV with all that is printed, bench_DEVICE_PRECISION.csv.
+line of CSV with all that is printed, bench_DEVICE_PRECISION_jax-VERSION.csv.
 """
 
 import os
@@ -62,7 +62,7 @@ def run(flags: absl_flags.FlagValues) -> None:
         print(f"{name.replace('_', ' '):22} {value}")
     if out:
         device = re.sub(r"[^a-z0-9]+", "-", row["device"].lower()).strip("-")
-        path = out / f"bench_{device}_{flags.precision}.csv"
+        path = out / f"bench_{device}_{flags.precision}_jax-{jax.__version__}.csv"
         write_csv(path, list(row), [list(row.values())])
         print(path)
 

@@ -29,7 +29,7 @@ def test_prints_and_writes_the_same(opom, tmp_path, precision):
     *lines, path = answer.out.splitlines()
     (file,) = out.iterdir()
     assert path == str(file) and file.name.startswith("bench_")
-    assert file.name.endswith(f"_{precision}.csv")
+    assert file.name.endswith(f"_{precision}_jax-{jax.__version__}.csv")
     with open(file, newline="") as opened:
         (row,) = csv.DictReader(opened)
     assert [line.split(maxsplit=1)[0] for line in lines] == [name.split("_")[0] for name in row]
