@@ -39,17 +39,21 @@ def private_folder(folder: Path) -> bool:
 
 
 @contextmanager
-def writing(path: Path, part: str = "") -> Iterator[Path]:
-    """Gives a temporary path that becomes `path` if the block succeeds, and vanishes if not; with
-    the name of a part (see `held`) a file that another part has made meanwhile stays.
+def writing(path: Path, part: str = "", first: bool = False) -> Iterator[Path]:
+    """Gives a temporary path that becomes `path` if the block succeeds, and vanishes if not.
+
+    Args:
+      path: of the file.
+      part: of the work (see `held`), each of which has a temporary path of its own.
+      first: whether a file that is there by then stays.
 
     Raises:
       InputError: the file cannot be written (full disk, read-only folder).
     """
-    partial = path.with_name(f".{path.name}.{part}partial")
+    partial = path.with_name(".".join(("", path.name, *filter(None, [part]), "partial")))
     try:
         yield partial
-        if part:
+        if first:
             with suppress(FileExistsError):
                 os.link(partial, path)
         else:
@@ -148,7 +152,7 @@ def begin(workdir: Path, config: dict, part: str = "", decided: Sequence[str] = 
     """
     path = workdir / "config.json"
     if not path.exists():
-        with writing(path, part) as partial:
+        with writing(path, part, first=bool(part)) as partial:
             partial.write_text(json.dumps(config, indent=1) + "\n")
     stored = read_config(workdir)
     found = {key: stored.get(key) for key in decided}

@@ -69,8 +69,9 @@ def join(coordinator: str, share: Share | None) -> Share:
 
 
 def devices_for(people: int, size: int) -> int:
-    """How many devices of this process so many people need, at most `size` on each."""
-    return min(jax.local_device_count(), -(-people // size))
+    """How many devices of this process so many people need, at most `size` on each; one if there
+    are none."""
+    return max(1, min(jax.local_device_count(), -(-people // size)))
 
 
 def spread(tree: Any, devices: int) -> Any:

@@ -253,6 +253,8 @@ def load_surrogates(config: Config) -> tuple[Recognizer, ...]:
     """The networks of `config.surrogate`, none if it names none; InputError if one is named twice
     or cannot be loaded."""
     names = [name.strip() for name in config.surrogate.split(",") if name.strip()]
+    named = bool(names) == bool(config.surrogate)
+    require("surrogate", config.surrogate, named, "the folder of a converted network, or several")
     loaded = tuple(recognizer.load(name, config.precision) for name in names)
     digests = [network.digest for network in loaded]
     for name, digest in zip(names, digests, strict=True):

@@ -23,7 +23,9 @@ def made_from(workdir: Path) -> dict[int, tuple[str, int]]:
                 entry = json.loads(line)
                 made[entry["id"]] = entry["name"], entry["photos"]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path} is damaged; run the same generate command again.") from error
+            raise InputError(
+                f"{path} is damaged; run the same generate command again, in one process."
+            ) from error
     return made
 
 

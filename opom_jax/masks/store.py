@@ -109,7 +109,7 @@ class Store:
         metrics for each person."""
         paths = [path for person in people for path in self._paths(person)]
         for path, mask in zip(paths, masks.reshape(-1, *masks.shape[-3:]), strict=True):
-            with files.writing(path) as partial, open(partial, "wb") as file:
+            with files.writing(path, self.part) as partial, open(partial, "wb") as file:
                 np.save(file, np.ascontiguousarray(mask.transpose(2, 0, 1), np.float32))
         new = [
             {"id": person} | line
@@ -124,14 +124,16 @@ class Store:
 
     def _begin(self) -> None:
         masks = self.workdir / "masks"
-        if not (self.workdir / "config.json").exists() and any(masks.glob("mask_id*.npy")):
+        found = any(masks.glob("mask_id*.npy"))  # first: others may be at work, whose masks come
+        if found and not (self.workdir / "config.json").exists():  # after config.json
             raise InputError(f"{self.workdir} has masks but no config.json; use another --workdir.")
         self.config = files.begin(self.workdir, self.config, self.part, self.decided)
         if not self.part:  # else they may be another's, who is at work
             for leftover in masks.glob(".*.partial"):
                 leftover.unlink()
         for path in journals(self.workdir):
-            for line in files.journal(path, _has_number, mend=path == self.journal):
+            own = not self.part or path == self.journal  # who is alone mends what others left
+            for line in files.journal(path, _has_number, mend=own):
                 if not self.agrees(line):
                     raise InputError(
                         f"The photos of {line.get('name')} are not those of which {path} says that "

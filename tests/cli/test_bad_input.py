@@ -207,7 +207,7 @@ VALUES = {
     "diverse": ["-1", "1", "101", "x"],
     "rounding": ["up"],
     "gallery": ["masked", ""],
-    "surrogate": [""],
+    "surrogate": ["", ","],
     "data.list_format": ["csv"],
     "data.distractors_format": ["csv"],
     "data.pairs_format": ["csv"],

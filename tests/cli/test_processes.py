@@ -72,6 +72,13 @@ def test_one_process_takes_over_from_two(world, opom, finished, tmp_path):
     assert answer.code == 0
 
 
+def test_a_process_without_people_has_nothing_to_do(world, opom, finished, tmp_path):
+    command = world.generate(tmp_path / "run", "--processes=4")
+    answer = opom(*command, "--process=3")
+    assert answer.code == 0 and answer.out.startswith("0 masks")
+    assert files(tmp_path / "run")["config.json"] == files(finished)["config.json"]
+
+
 def test_the_first_process_decides_how_many_go_together(world, opom, finished, tmp_path):
     command = world.generate(tmp_path / "run", "--processes=2")
     assert opom(*command, "--process=0", "--config.people_per_batch=2").code == 0

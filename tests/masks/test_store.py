@@ -13,6 +13,7 @@ import pytest
 
 from opom_jax.errors import InputError
 from opom_jax.masks.store import Store, mask_path, mask_paths, read_mask
+from opom_jax.parallel import Share
 
 SIZE = 4
 CONFIG = {"settings": {"seed": 0, "steps": 2}, "people": 3}
@@ -153,6 +154,33 @@ def test_one_process_at_a_time(workdir):
     with Store(workdir, CONFIG):
         check_refused(workdir, "Another process")
     write(workdir)
+
+
+def test_who_is_alone_mends_what_several_left(tmp_path):
+    journal = tmp_path / "metrics-0.jsonl"
+    with Store(tmp_path, CONFIG, Share(0, 2)) as kept:
+        kept.write([0], MASKS[:1], LINES[:1])
+    torn = journal.read_bytes()[:-9]
+    journal.write_bytes(torn)
+    with Store(tmp_path, CONFIG, Share(1, 2)):
+        assert journal.read_bytes() == torn, "0 may be at work"
+    with Store(tmp_path, CONFIG) as kept:
+        assert journal.read_bytes() == b"" and not kept.recorded
+
+
+def test_two_shares_that_overlap_may_write_the_same_mask(tmp_path, monkeypatch):
+    """As those of runs with another number of processes."""
+    save = np.save
+
+    def at_once(*arguments):
+        monkeypatch.setattr(np, "save", save)
+        two.write([0], MASKS[:1], LINES[:1])
+        save(*arguments)
+
+    with Store(tmp_path, CONFIG, Share(0, 2)) as one, Store(tmp_path, CONFIG, Share(1, 3)) as two:
+        monkeypatch.setattr(np, "save", at_once)
+        one.write([0], MASKS[:1], LINES[:1])
+        assert one.done([0]) and two.done([0])
 
 
 def test_the_folder_is_free_after_an_error(workdir):
