@@ -97,7 +97,7 @@ def test_the_first_process_decides_how_many_go_together(world, opom, finished, t
         ("--coordinator=here",): "--coordinator=here must be host:port",
         ("--coordinator=auto",): "--coordinator=auto brings no processes together",
         ("--coordinator=auto", "--processes=2"): "--processes means nothing for --coordinator=auto",
-        ("--processes=2", "--config.method=gap"): "config.method='gap' makes one mask of everybody",
+        ("--processes=2", "--config.method=fi_uap_all"): "'fi_uap_all' makes one mask of everybody",
     }.items(),
 )
 def test_refused(world, opom, tmp_path, flags, said):
