@@ -54,8 +54,7 @@ def writing(path: Path, part: str = "", first: bool = False) -> Iterator[Path]:
     try:
         yield partial
         if first:
-            with suppress(FileExistsError):
-                os.link(partial, path)
+            _become(partial, path)
         else:
             os.replace(partial, path)
     except OSError as error:
@@ -66,6 +65,17 @@ def writing(path: Path, part: str = "", first: bool = False) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             partial.unlink()
+
+
+def _become(partial: Path, path: Path) -> None:
+    """Renames unless the file is there, in one step where the folder has hard links."""
+    try:
+        os.link(partial, path)
+    except FileExistsError:
+        return
+    except OSError:
+        if not path.exists():
+            os.replace(partial, path)
 
 
 @contextmanager
@@ -108,22 +118,35 @@ def held(workdir: Path, part: str = "") -> Iterator[None]:
     with ExitStack() as locks:
         try:
             workdir.mkdir(parents=True, exist_ok=True)
-            locks.enter_context(_locked(workdir, fcntl.LOCK_SH if part else fcntl.LOCK_EX))
-            if part:
-                locks.enter_context(_locked(workdir / f".{part}.lock", fcntl.LOCK_EX))
-        except BlockingIOError as error:
-            raise InputError(f"Another process writes to {workdir}; wait.") from error
         except OSError as error:
             raise unusable(workdir, error) from error
+        locks.enter_context(locked(workdir, shared=bool(part)))
+        if part:
+            locks.enter_context(locked(workdir / f".{part}.lock"))
         yield
 
 
 @contextmanager
-def _locked(path: Path, kind: int) -> Iterator[None]:
-    """Locks a folder, or a file that is made if needed, until the process lets go or dies."""
-    lock = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o666)
+def locked(path: Path, shared: bool = False) -> Iterator[None]:
+    """Locks a folder, or a file that is made if needed, until the process lets go or dies; shared
+    locks go together. On a network only files' locks hold against other machines.
+
+    Raises:
+      InputError: another process has a lock that does not go together with this one, or it cannot
+        be opened.
+    """
+    folder = path if path.is_dir() else path.parent
     try:
-        fcntl.flock(lock, kind | fcntl.LOCK_NB)
+        lock = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise unusable(folder, error) from error
+    try:
+        try:
+            fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(f"Another process writes to {folder}; wait.") from error
+        except OSError as error:
+            raise unusable(folder, error) from error
         yield
     finally:
         os.close(lock)

@@ -60,6 +60,7 @@ def join(coordinator: str, share: Share | None) -> Share:
             meet(coordinator, num_processes=share.count, process_id=share.index)
         else:
             meet()
+        jax.local_devices()  # waits for the others
     except Exception as error:  # grpc and the clusters raise many kinds
         raise InputError(
             f"--coordinator={coordinator} brings no processes together ({first_line(error)}); "

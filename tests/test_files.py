@@ -101,3 +101,25 @@ def test_one_network_by_its_features():
     assert same_network(one, near) and not same_network(one, other)
     near[3] = other[3]  # one photo is enough to tell
     assert not same_network(one, near) and not same_network(one, one[:, :32])
+
+
+def test_a_folder_without_hard_links(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(files.os, "link", refuse)
+    for said in ({"a": 1}, {"a": 1}):
+        assert files.begin(tmp_path, said, part="process-0") == {"a": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+    with pytest.raises(InputError, match="another configuration"):
+        files.begin(tmp_path, {"a": 2}, part="process-1")
+
+
+def test_locks_of_files_hold_where_those_of_folders_are_local(tmp_path):
+    file = tmp_path / "config.json"
+    again = files.locked(file, shared=True)
+    refused = pytest.raises(InputError, match="Another process writes")
+    with files.locked(file, shared=True), again, refused, files.locked(file):
+        pass
+    with files.locked(file), pytest.raises(InputError), files.locked(file, shared=True):
+        pass

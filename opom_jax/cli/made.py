@@ -55,8 +55,8 @@ def surrogates_of(workdir: Path, config: Config) -> tuple[Recognizer, ...]:
     named, recorded = load_surrogates(config), _digests(workdir)
     if named and recorded and {network.digest for network in named} != recorded:
         raise InputError(
-            f"config.surrogate={config.surrogate!r} is not the network that made the masks of "
-            f"{workdir}; name that one or leave it out."
+            f"config.surrogate={config.surrogate!r} is not what made the masks of "
+            f"{workdir}; name that or leave it out."
         )
     return named
 

@@ -88,6 +88,9 @@ class Store:
             try:
                 (self.workdir / "masks").mkdir(exist_ok=True)
                 self._begin()
+                own = self.workdir / "config.json"  # holds against other machines too
+                stack.enter_context(files.locked(own, shared=bool(self.part)))
+                self._look()
             except OSError as error:
                 raise files.unusable(self.workdir, error) from error
             self._held = stack.pop_all()
@@ -128,8 +131,11 @@ class Store:
         if found and not (self.workdir / "config.json").exists():  # after config.json
             raise InputError(f"{self.workdir} has masks but no config.json; use another --workdir.")
         self.config = files.begin(self.workdir, self.config, self.part, self.decided)
+
+    def _look(self) -> None:
+        """Finds out who is done."""
         if not self.part:  # else they may be another's, who is at work
-            for leftover in masks.glob(".*.partial"):
+            for leftover in (self.workdir / "masks").glob(".*.partial"):
                 leftover.unlink()
         for path in journals(self.workdir):
             own = not self.part or path == self.journal  # who is alone mends what others left

@@ -278,7 +278,7 @@ def test_the_surrogate_from_another_file(world, opom, elsewhere, tmp_path):
     assert opom(*command, named).out.startswith("| protection, % | other | twin* |")
     answer = opom(*command, f"--config.surrogate={world.other}")
     assert (answer.code, answer.out) == (2, "")
-    assert "is not the network that made the masks" in answer.errors[0]
+    assert "is not what made the masks" in answer.errors[0]
 
 
 def test_a_configuration_from_elsewhere_marks_nothing(world, opom, elsewhere):

@@ -270,7 +270,7 @@ def test_two_surrogates_together(world, opom, tmp_path):
     assert answer.code == 0 and "network*" in answer.out and "other*" in answer.out
     flags = "--config.data.train_per_person=2", f"--config.surrogate={world.network}"
     answer = opom(*world.evaluate(tmp_path / "run", *flags))
-    assert answer.code == 2 and "is not the network that made the masks" in answer.errors[0]
+    assert answer.code == 2 and "is not what made the masks" in answer.errors[0]
 
 
 @pytest.mark.parametrize(
