@@ -131,6 +131,8 @@ def _make(store: Store, make: Callable, surrogate: str, own: shares.Own, size: i
     """Makes what is not there yet, `size` people at once. While a batch is computed the next one is
     read and the last one written."""
     left = [person for person in own.ids if not store.done([person])]
+    if left and store.config.get("universal"):  # one mask, of everybody's photos
+        left = list(own.ids)
     pending = [left[start : start + size] for start in range(0, len(left), size)]
     finished, idle = len(own.ids) - len(left), Idle()
     progress = Progress("generate", "people", finished)

@@ -51,7 +51,7 @@ def forbid(monkeypatch) -> None:
     """Whatever computes masks, features or ranks fails from now on."""
     computing = (
         *((laboratory, name) for name in ("make_masks", "clean_features")),
-        *((studies, name) for name in ("diverse_masks", "extractor", "ranks")),
+        *((studies, name) for name in ("make_diverse", "extractor", "ranks")),
         (specific, "image_masks"),
     )
 
