@@ -61,7 +61,7 @@ def fi_uap_all(
             if mask is None:
                 state, features = start(params, batch.ids, batch.photos)
                 masked = state.masked
-                clean.append(features)
+                clean.append(np.asarray(features))  # on the host: there may be many people
             shares = step(params, mask, masked, batch.photos, clean[k], batch.valid)
             total = _added(total, jax.device_get(shares), own)
         mask = _moved(fi_uap, total)

@@ -49,8 +49,8 @@ def run(flags: absl_flags.FlagValues) -> None:
     if not config.surrogate:
         raise InputError("config.surrogate is missing; name the folder of a converted network.")
     _check_team(config, settings)
-    share = shares.of_this_process(flags)
-    if share.count > 1 and METHODS[settings.method].serves == "everybody":
+    share, universal = shares.of_this_process(flags), _universal(settings)
+    if share.count > 1 and universal:
         raise InputError(
             f"config.method={settings.method!r} makes one mask of everybody's photos, which no "
             "processes share; leave --processes out."
@@ -61,12 +61,9 @@ def run(flags: absl_flags.FlagValues) -> None:
         METHODS[settings.method].check(network, settings)
     network = surrogates[0] if len(surrogates) == 1 else Team(surrogates)
     people = options.load_people(config.data)
-    counts, digest = _looked_at(people, settings)
-    batch = config.people_per_batch
-    if not batch:
-        size, memory = config.data.image_size, config.memory_gib
-        photos = max(counts) * max(1, config.diverse)
-        batch = people_that_fit(network, photos, size, memory)
+    most, digest = _looked_at(people, settings)
+    batch, photos = config.people_per_batch, most * max(1, config.diverse)
+    batch = batch or people_that_fit(network, photos, config.data.image_size, config.memory_gib)
     record = {
         "settings": {name: getattr(settings, name) for name in settings.__dataclass_fields__},
         "precision": config.precision,
@@ -75,21 +72,25 @@ def run(flags: absl_flags.FlagValues) -> None:
         "people_sha256": digest,
         "image_size": config.data.image_size,
         "people_per_batch": min(batch, len(people)),
+        **({"universal": True} if universal else {}),
+        **({"diverse": config.diverse} if config.diverse else {}),
     }
-    if METHODS[settings.method].serves == "everybody":
-        record["universal"] = True
-    if config.diverse:
-        record["diverse"] = config.diverse
-    own = shares.inspected(people, share, config.data)
+    own = shares.inspected(people, most, share, config.data)
     decided = [] if config.people_per_batch else ["people_per_batch"]
     with Store(workdir, record, share, decided, own.agrees) as store:
         size = store.config["people_per_batch"]
         make = _maker(network, settings, size, workdir, config.diverse)
-        together = size * parallel.devices_for(len(own.ids), size)
-        if METHODS[settings.method].serves == "everybody":  # and itself takes them in batches
-            together = len(people)
-        _make(store, make, network.name, own, together, config.data)
+        if universal:  # of all or none, and itself takes them in batches
+            left, together = [] if store.done(own.ids) else [*own.ids], len(people)
+        else:
+            left = [person for person in own.ids if not store.done([person])]
+            together = size * parallel.devices_for(len(own.ids), size)
+        _make(store, make, network.name, own, left, together, config.data)
     print(f"{len(own.ids) * max(1, config.diverse)} masks: {workdir / 'masks'}")
+
+
+def _universal(settings) -> bool:
+    return METHODS[settings.method].serves == "everybody"
 
 
 def _check_team(config: options.Config, settings) -> None:
@@ -106,33 +107,38 @@ def _of_surrogates(surrogates: Sequence[Recognizer]) -> dict:
     return {"surrogate": each[0]} if len(each) == 1 else {"surrogates": each}
 
 
-def _looked_at(people: Sequence[Person], settings) -> tuple[list[int], str]:
-    """Everybody's number of training photos, checked, and what identifies the list of people."""
-    counts, sha = [], hashlib.sha256(b"[")
+def _looked_at(people: Sequence[Person], settings) -> tuple[int, str]:
+    """The most training photos of a person, all numbers checked, and what identifies the list."""
+    most, sha = 0, hashlib.sha256(b"[")
     for person in people:
         settings.check_photos(person.name, len(person.train))
-        sha.update(b", " if counts else b"")
+        sha.update(b", " if most else b"")
         sha.update(json.dumps([person.name, len(person.train)]).encode())
-        counts.append(len(person.train))
+        most = max(most, len(person.train))
     sha.update(b"]")
-    return counts, sha.hexdigest()
+    return most, sha.hexdigest()
 
 
 def _maker(network, settings: masks.Settings, size: int, workdir: Path, diverse: int) -> Callable:
     """A function of a `Batch` to masks f32[P,(M,)H,W,3] and {name of a metric: [P,...]}."""
     if diverse:
         return lambda batch: (make_diverse(network, settings, batch, size, diverse), {})
-    method = METHODS[settings.method]
-    progress = Progress("generate", "rounds") if method.serves == "everybody" else None
-    return lambda batch: method.make(network, settings, batch, size, workdir, progress)
+    make = METHODS[settings.method].make
+    progress = Progress("generate", "rounds") if _universal(settings) else None
+    return lambda batch: make(network, settings, batch, size, workdir, progress)
 
 
-def _make(store: Store, make: Callable, surrogate: str, own: shares.Own, size: int, data) -> None:
-    """Makes what is not there yet, `size` people at once. While a batch is computed the next one is
-    read and the last one written."""
-    left = [person for person in own.ids if not store.done([person])]
-    if left and store.config.get("universal"):  # one mask, of everybody's photos
-        left = list(own.ids)
+def _make(
+    store: Store,
+    make: Callable,
+    surrogate: str,
+    own: shares.Own,
+    left: Sequence[int],
+    size: int,
+    data: options.Config,
+) -> None:
+    """Makes the masks that are left, `size` people at once. While a batch is computed the next one
+    is read and the last one written."""
     pending = [left[start : start + size] for start in range(0, len(left), size)]
     finished, idle = len(own.ids) - len(left), Idle()
     progress = Progress("generate", "people", finished)

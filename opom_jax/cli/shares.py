@@ -22,19 +22,21 @@ class Own(NamedTuple):
 
     Attributes:
       people: all there are.
+      most: training photos of one of them.
       ids: the numbers of its own.
-      prints: SHA-256 of each of their training photos together.
+      prints: SHA-256 of the training photos of each of these, 32 bytes after 32 bytes.
     """
 
     people: Sequence[Person]
+    most: int
     ids: range
-    prints: Sequence[bytes]
+    prints: bytes
 
     def agrees(self, line: dict) -> bool:
         """Whether the photos are those of a line of the journal."""
         if line["id"] not in self.ids:
             return True
-        return line.get("photos_sha256") == self.prints[self.ids.index(line["id"])].hex()
+        return line.get("photos_sha256") == self._print(line["id"])
 
     def lines(self, ids: Sequence[int], metrics: dict) -> list[dict]:
         """What the journal says of people of a batch, with their metrics {name: [P,...]}."""
@@ -42,7 +44,7 @@ class Own(NamedTuple):
             {
                 "name": self.people[person].name,
                 "photos": len(self.people[person].train),
-                "photos_sha256": self.prints[self.ids.index(person)].hex(),
+                "photos_sha256": self._print(person),
             }
             | {name: values[k].tolist() for name, values in metrics.items()}
             for k, person in enumerate(ids)
@@ -53,12 +55,11 @@ class Own(NamedTuple):
     ) -> Generator[Batch, None, None]:
         """The photos of batches of people, read ahead. Every batch has the same shape: people and
         photos that are missing repeat the last person and the first photo and count for nothing."""
-        most = max(len(person.train) for person in self.people)
 
         def paths(ids: Sequence[int]) -> Iterator[Path]:
             for person in (*ids, *[ids[-1]] * (size - len(ids))):
                 own = self.people[person].train
-                yield from [*own, *[own[0]] * (most - len(own))]
+                yield from [*own, *[own[0]] * (self.most - len(own))]
 
         each = (list(paths(ids)) for ids in pending)
         read = images.read_batches(each, data.image_size, data.resize)
@@ -67,9 +68,13 @@ class Own(NamedTuple):
             rows = np.minimum(np.arange(size), len(ids) - 1)
             yield Batch(
                 np.array(ids, np.int32)[rows],
-                pixels.reshape(size, most, *pixels.shape[1:]),
-                (np.arange(most) < counts[rows, None]).astype(np.float32),
+                pixels.reshape(size, self.most, *pixels.shape[1:]),
+                (np.arange(self.most) < counts[rows, None]).astype(np.float32),
             )
+
+    def _print(self, person: int) -> str:
+        place = 32 * self.ids.index(person)
+        return self.prints[place : place + 32].hex()
 
 
 def define(flags: absl_flags.FlagValues) -> None:
@@ -96,12 +101,12 @@ def of_this_process(flags: absl_flags.FlagValues) -> parallel.Share:
     return parallel.join(flags.coordinator, share)
 
 
-def inspected(people: Sequence[Person], share: parallel.Share, data) -> Own:
-    """The share of this process, every photo of it decoded once."""
-    ids, prints = share.of(range(len(people))), []
+def inspected(people: Sequence[Person], most: int, share: parallel.Share, data) -> Own:
+    """The share of this process, every photo of it decoded once; `most` photos a person."""
+    ids, prints = share.of(range(len(people))), bytearray()
     progress = Progress("checking", "people")
     groups = (people[person].train for person in ids)
     for digest in images.inspect_each(groups, data.image_size, data.resize):
-        prints.append(bytes.fromhex(digest))
-        progress(len(prints), len(ids))
-    return Own(people, ids, prints)
+        prints += bytes.fromhex(digest)
+        progress(len(prints) // 32, len(ids))
+    return Own(people, most, ids, bytes(prints))

@@ -12,7 +12,7 @@ start.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -44,9 +44,9 @@ def epsilon_of(config: dict) -> float:
     return epsilon if isinstance(epsilon, int | float) else math.inf
 
 
-def journals(workdir: Path) -> Iterator[Path]:
+def journals(workdir: Path) -> list[Path]:
     """The journals of all processes that worked there."""
-    yield from sorted(workdir.glob("metrics*.jsonl"))
+    return sorted(workdir.glob("metrics*.jsonl"))
 
 
 class Store:
