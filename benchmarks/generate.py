@@ -117,7 +117,8 @@ def programs(
     embed, form = strongest_torch.fastest(twin, flat.float())
 
     def ours(settings: masks.Settings = settings) -> tuple[np.ndarray, float]:
-        made = [masks.generate(compiled, network.params, settings, batch) for batch in work]
+        params = network.ready()
+        made = [masks.generate(compiled, params, settings, batch) for batch in work]
         return np.concatenate([metrics.objective[:, -1] for _, metrics in made]), 0.0
 
     def strongest(steps: int = FLAGS.steps) -> tuple[np.ndarray, float]:

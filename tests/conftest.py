@@ -25,6 +25,14 @@ if private_folder(cache_folder() / "xla"):
 SHARED = ROOT.parent / "shared"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _compiled():
+    """Lets go of what a module compiled: the system maps only so many pieces of memory (65,530) for
+    a process, of which every compiled function takes some."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="session")
 def real() -> Path:
     """The folder of real weights and faces; skips where it is absent."""

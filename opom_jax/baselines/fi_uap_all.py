@@ -53,7 +53,7 @@ def fi_uap_all(
     settings.check()
     fi_uap = settings.fi_uap()
     start, step = masks.generator(network, fi_uap).start, _step(network.embed, fi_uap)
-    params, clean, mask, history = network.params, [], None, []
+    params, clean, mask, history = network.ready(), [], None, []
     for count in range(settings.steps):
         total = Sums(*(np.zeros(()) for _ in Sums._fields))
         for k, (own, batch) in enumerate(equal_batches(people, size)):

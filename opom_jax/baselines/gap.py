@@ -90,7 +90,7 @@ def gap(
 
 def _trained(compiled, network, settings, photos, checkpoints, progress) -> State:
     """The state after all epochs, from the last checkpoint if there is one."""
-    state, first = compiled.init(), 0
+    weights, state, first = network.ready(), compiled.init(), 0
     if checkpoints and checkpoints.latest():
         state = checkpoints.restore(jax.eval_shape(compiled.init))
         first = int(state.step) // len(_batches(settings, len(photos), 0))
@@ -98,7 +98,7 @@ def _trained(compiled, network, settings, photos, checkpoints, progress) -> Stat
         batches = _batches(settings, len(photos), epoch)
         share = np.float32(1 / len(batches))
         for rows, valid in batches:
-            state = compiled.step(network.params, state, photos[rows], valid, epoch, share)
+            state = compiled.step(weights, state, photos[rows], valid, epoch, share)
         if checkpoints:
             checkpoints.save(state)
         if progress:

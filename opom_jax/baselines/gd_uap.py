@@ -93,7 +93,7 @@ def _run(network: Recognizer, settings: Settings, batch: Batch) -> Checks:
     """The checks of the people of one batch when all have ended, with a leading axis P."""
     start = masks.generator(network, settings.fi_uap()).start
     ids, photos, valid = batch
-    params = parallel.replicated(network.params, ids)
+    params = parallel.replicated(network.ready(), ids)
     begun, clean = start(params, ids, photos)
     step, state = _step(network.spec, settings.epsilon), _begin(begun.mask)
     for count in range(settings.iterations + 1):  # in the last one the mask is only checked

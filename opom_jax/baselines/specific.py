@@ -96,7 +96,7 @@ def image_masks(
       f32[B,H,W,3] in [-epsilon, epsilon].
     """
     begin, step = _compiled(tuple(network.embed for network in networks), attack)
-    params = tuple(network.params for network in networks)
+    params = tuple(network.ready() for network in networks)
     size, made = min(photos_per_batch, len(photos)), []
     for start in range(0, len(photos), size):
         numbers = np.minimum(np.arange(start, start + size), len(photos) - 1)

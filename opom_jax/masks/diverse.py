@@ -40,7 +40,7 @@ def diverse_masks(network: Recognizer, settings: Settings, batch: Batch, count: 
     settings.check()
     start, step = _compiled(network.embed, settings, count)
     ids, photos, valid = map(jnp.asarray, batch)
-    params = parallel.replicated(network.params, ids)
+    params = parallel.replicated(network.ready(), ids)
     noise = None
     if settings.start == "published":
         seeds = [dataclasses.replace(settings, seed=settings.seed + m) for m in range(count)]

@@ -288,7 +288,7 @@ def make(
     """Masks of people; see `methods.Maker`. Metrics: objective and distance f32[P,T]."""
     del folder
     compiled, kept, done = generator(network, settings), [], 0
-    params = network.params
+    params = network.ready()
     for count, batch in equal_batches(people, size):
         params = parallel.replicated(params, batch.ids)
         made, metrics = generate(compiled, params, settings, batch)

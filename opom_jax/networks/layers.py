@@ -6,8 +6,9 @@ a loop on the CPU, leaves the fast kernels altogether; the rules below write it 
 convolution instead. Arrays are NHWC, kernels HWIO.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial, reduce
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,11 +16,13 @@ from flax import nnx
 from jax import lax
 
 from opom_jax.errors import InputError
+from opom_jax.networks import winograd
 
 BATCH_NORM_EPSILON = 1e-5
 MXNET_EPSILON = 2e-5  # at the ends of all MXNet targets
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 Sides = int | tuple[int, int]  # of both axes, or (rows, columns)
+Known = jax.Array | winograd.Tiles  # of a kernel, see `known_of`
 Change = Callable[[int, jax.Array], jax.Array]  # (place, output) -> output, see `on_outputs`
 
 
@@ -39,8 +42,25 @@ def _convolve(x, kernel, stride, padding):
     )
 
 
+def _turned(kernel, stride):
+    """[K,L,O,I], for stride 1 rotated by half a turn: what the input gradient multiplies with."""
+    swapped = kernel.swapaxes(2, 3)
+    return jnp.flip(swapped, (0, 1)) if stride == 1 else swapped
+
+
+def known_of(kernel: jax.Array, stride: int) -> Known:
+    """What `convolution` works out from a kernel [K,L,I,O] alone, so that it is done once."""
+    return winograd.tiles(kernel) if winograd.pays(kernel, stride) else _turned(kernel, stride)
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def convolution(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: Sides = 0) -> jax.Array:
+def convolution(
+    x: jax.Array,
+    kernel: jax.Array,
+    stride: int = 1,
+    padding: Sides = 0,
+    known: Known | None = None,
+) -> jax.Array:
     """2-D cross-correlation whose input gradient is itself a forward convolution.
 
     Args:
@@ -48,32 +68,38 @@ def convolution(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: Sides
       kernel: [K,L,I,O].
       stride: step of both axes.
       padding: zeros on every side, or (above and below, left and right).
+      known: `known_of(kernel, stride)`, if that has been worked out; no gradient reaches it.
 
     Returns:
       [B,H',W',O], H' = (H + 2 padding - K) // stride + 1.
     """
+    if isinstance(known, tuple):
+        return winograd.convolution(x, known, _pair(padding))
     return _convolve(x, kernel, stride, [(p, p) for p in _pair(padding)])
 
 
-def _convolution_forward(x, kernel, stride, padding):
-    return convolution(x, kernel, stride, padding), (x, kernel)
+def _convolution_forward(x, kernel, stride, padding, known):
+    return convolution(x, kernel, stride, padding, known), (x, kernel, known)
 
 
 def _convolution_backward(stride, padding, residuals, cotangent):
-    x, kernel = residuals
+    x, kernel, known = residuals
     padding, sides = _pair(padding), kernel.shape[:2]
     pads = [(p, p) for p in padding]
     _, vjp_kernel = jax.vjp(lambda k: _convolve(x, k, stride, pads), kernel)
-    if stride == 1:
-        flipped = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
-        full = [(side - 1 - p,) * 2 for side, p in zip(sides, padding, strict=True)]
-        dx = _convolve(cotangent, flipped, 1, full)
+    rows, columns = (side - 1 - p for side, p in zip(sides, padding, strict=True))
+    if isinstance(known, tuple):
+        dx = winograd.convolution(cotangent, known, (rows, columns), turned=True)
+    elif stride == 1:
+        full = [(rows, rows), (columns, columns)]
+        dx = _convolve(cotangent, _turned(kernel, 1) if known is None else known, 1, full)
     elif (stride, sides) == (2, (3, 3)) and padding in ((0, 0), (1, 1)):
-        dx = _subpixel_gradient(cotangent, kernel, padding[0], x.shape)
+        swapped = _turned(kernel, 2) if known is None else known
+        dx = _subpixel_gradient(cotangent, swapped, padding[0], x.shape)
     else:
         _, vjp_x = jax.vjp(lambda v: _convolve(v, kernel, stride, pads), x)
         (dx,) = vjp_x(cotangent)
-    return dx, vjp_kernel(cotangent)[0]
+    return dx, vjp_kernel(cotangent)[0], None
 
 
 # padding -> for even and odd pixels: taps of the kernel, zeros before and after the gradient
@@ -84,13 +110,13 @@ _PHASES = {
 
 
 def _subpixel_gradient(cotangent, kernel, padding, shape):
-    """Input gradient of a 3x3, stride 2 convolution, padding 0 or 1, on images of any size.
+    """Input gradient of a 3x3, stride 2 convolution, padding 0 or 1, on images of any size, by its
+    turned kernel.
 
     Along one axis, with padding 1, the gradient at pixel 2m is dy[m] w[1], at 2m+1 it is
     dy[m] w[2] + dy[m+1] w[0]; with padding 0 it is dy[m-1] w[2] + dy[m] w[0] at 2m and dy[m] w[1]
     at 2m+1: four convolutions of one, two, two and four taps, interleaved afterwards.
     """
-    kernel = kernel.swapaxes(2, 3)
     phases = [
         _convolve(cotangent, kernel[rows, columns], 1, [of_rows, of_columns])
         for rows, of_rows in _PHASES[padding]
@@ -237,6 +263,7 @@ class Conv(nnx.Module):
     """Convolution with a kernel [K,L,I,O]; computes in the kernel's own type."""
 
     after: Callable[[jax.Array], jax.Array] | None = None  # see `on_outputs`
+    known: Known | None = None  # see `prepared`
 
     def __init__(
         self,
@@ -256,9 +283,14 @@ class Conv(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.kernel[...]
-        y: jax.Array = convolution(x.astype(kernel.dtype), kernel, self.stride, self.padding)  # pyright: ignore
+        x = x.astype(kernel.dtype)
+        y: jax.Array = convolution(x, kernel, self.stride, self.padding, self.known)  # pyright: ignore
         y = y if self.bias is None else y + self.bias[None, None, None]
         return y if self.after is None else self.after(y)
+
+    def prepare(self) -> Known:
+        """The kernel as `convolution` wants it."""
+        return known_of(self.kernel[...], self.stride)
 
 
 class DepthwiseConv(nnx.Module):
@@ -300,6 +332,22 @@ def on_outputs(network: nnx.Module, change: Change) -> None:
         raise InputError("The network has no layer that dropout reaches; set config.dropout to 0.")
     for place, layer in enumerate(layers):
         layer.after = partial(change, place)
+
+
+def prepared(network: nnx.Module) -> dict[str, Any]:
+    """{path of a layer: what it works out from its weights alone}, for `with_prepared`."""
+    return {
+        "/".join(map(str, path)): layer.prepare()
+        for path, layer in nnx.iter_modules(network)
+        if isinstance(layer, Conv | BatchNorm)
+    }
+
+
+def with_prepared(network: nnx.Module, known: Mapping[str, Any]) -> None:
+    """Gives the layers of a network, made for one call, what `prepared` worked out."""
+    for path, layer in nnx.iter_modules(network):
+        if isinstance(layer, Conv | BatchNorm):
+            layer.known = known["/".join(map(str, path))]
 
 
 class PReLU(nnx.Module):
@@ -345,18 +393,38 @@ class Head(nnx.Module):
         return self.embedding_bn(self.dense(self.bn(x).astype(jnp.float32)))
 
 
+class BatchNorm(nnx.BatchNorm):
+    """In inference mode one product and one sum, with numbers a channel."""
+
+    known: tuple[jax.Array, jax.Array] | None = None  # see `prepared`
+
+    def __call__(self, x: jax.Array, *arguments, **options) -> jax.Array:
+        if not self.use_running_average or arguments or options:
+            return super().__call__(x, *arguments, **options)
+        factor, shift = self.known or self.prepare()
+        own = (1,) * (x.ndim - 1) + (-1,)
+        return x * factor.reshape(own) + shift.reshape(own)
+
+    def prepare(self) -> tuple[jax.Array, jax.Array]:
+        """Factor and shift f32[C]."""
+        factor = lax.rsqrt(self.var[...] + self.epsilon)
+        factor = factor if self.scale is None else factor * self.scale[...]
+        bias = 0.0 if self.bias is None else self.bias[...]
+        return factor, bias - self.mean[...] * factor
+
+
 def batch_norm(
     channels: int,
     *,
     epsilon: float = BATCH_NORM_EPSILON,
     scale: bool = True,
     rngs: nnx.Rngs,
-) -> nnx.BatchNorm:
+) -> BatchNorm:
     """Batch normalisation as torch keeps it (eps 1e-5, decay 0.9), in inference mode.
 
     Without `scale` its gamma is 1 and none is kept: MXNet's `fix_gamma=True`.
     """
-    return nnx.BatchNorm(
+    return BatchNorm(
         channels,
         use_running_average=True,
         momentum=0.9,

@@ -25,7 +25,7 @@ from opom_jax import files
 from opom_jax.errors import InputError, first_line
 from opom_jax.networks import half as half_size
 from opom_jax.networks.graph import Build, Graph
-from opom_jax.networks.layers import Change, on_outputs
+from opom_jax.networks.layers import Change, on_outputs, prepared, with_prepared
 from opom_jax.networks.registry import NETWORKS, Spec
 
 PRECISIONS = ("float32", "bfloat16")
@@ -54,6 +54,22 @@ class Recognizer(NamedTuple):
     embed: Callable[..., jax.Array]
     digest: str
 
+    def ready(self) -> "Ready":
+        """In place of `params`, for many passes forward and backward."""
+        return Ready(self.params, _prepare_of(self.spec)(self.params))
+
+
+class Ready(NamedTuple):
+    """Weights, and what layers work out from weights alone: it is done once, not in every pass.
+
+    Attributes:
+      params: as they are.
+      known: turned kernels, folded batch norms, see `layers.prepared`.
+    """
+
+    params: Params
+    known: dict[str, Any]
+
 
 class Team(NamedTuple):
     """Several recognisers that are attacked together.
@@ -78,6 +94,10 @@ class Team(NamedTuple):
     def params(self) -> tuple[Params, ...]:
         """Of every member."""
         return tuple(member.params for member in self.members)
+
+    def ready(self) -> tuple[Ready, ...]:
+        """Of every member."""
+        return tuple(member.ready() for member in self.members)
 
     @property
     def embed(self) -> tuple[Callable[..., jax.Array], ...]:
@@ -160,14 +180,23 @@ def forward_of(spec: Spec) -> Forward:
     """
     graphdef, _ = _abstract_of(spec)
 
-    def forward(params: Params, images: jax.Array, change: Change | None = None):
+    def forward(params: Params | Ready, images: jax.Array, change: Change | None = None):
+        params, known = params if isinstance(params, Ready) else (params, None)
         network = nnx.merge(graphdef, params)
+        if known is not None:
+            with_prepared(network, known)
         if change is not None:
             on_outputs(network, change)
         embedding, taps = network(spec.preprocess(images))
         return embedding.astype(jnp.float32), taps
 
     return forward
+
+
+@functools.cache
+def _prepare_of(spec: Spec) -> Callable[[Params], dict[str, Any]]:
+    graphdef, _ = _abstract_of(spec)
+    return jax.jit(lambda params: prepared(nnx.merge(graphdef, params)))
 
 
 @functools.cache

@@ -69,7 +69,7 @@ def masks_by_count(
     valid = np.arange(len(web)) < np.array(counts)[:, None]
     batch = Batch(ids, together, valid.astype(np.float32))
     compiled = masks.generator(surrogate, settings)
-    return masks.generate(compiled, surrogate.params, settings, batch)[0]
+    return masks.generate(compiled, surrogate.ready(), settings, batch)[0]
 
 
 def similarities(

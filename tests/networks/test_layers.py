@@ -10,7 +10,16 @@ import pytest
 from flax import nnx
 from jax import lax
 
-from opom_jax.networks.layers import Conv, DepthwiseConv, FlatDense, PReLU, convolution, depthwise
+from opom_jax.networks import winograd
+from opom_jax.networks.layers import (
+    Conv,
+    DepthwiseConv,
+    FlatDense,
+    PReLU,
+    convolution,
+    depthwise,
+    known_of,
+)
 
 TOLERANCE = 1e-5  # of the largest value
 # height, width, kernel, stride, padding
@@ -84,6 +93,60 @@ def test_convolution(height, width, size, stride, padding):
     options = {"stride": stride, "padding": padding}
     x, kernel = random(2, height, width, 3), random(size, size, 3, 5)
     check_equal(lambda a, b: convolution(a, b, stride, padding), partial(xla, **options), x, kernel)
+
+
+@pytest.mark.parametrize(("height", "width", "size", "stride", "padding"), SIZES)
+def test_convolution_with_what_is_known_of_its_kernel(height, width, size, stride, padding):
+    options = {"stride": stride, "padding": padding}
+    x, kernel = random(2, height, width, 3), random(size, size, 3, 5)
+    known = known_of(kernel, stride)
+    assert not isinstance(known, tuple)
+    found = partial(convolution, stride=stride, padding=padding, known=known)
+    check_equal(lambda a, b: found(a, b), partial(xla, **options), x, kernel)
+
+
+@pytest.mark.parametrize("size", [size[:2] + size[4:] for size in SIZES if size[2:4] == (3, 1)])
+def test_winograd(size):
+    height, width, padding = size
+    x, kernel = random(2, height, width, 3), random(3, 3, 3, 5)
+    found = partial(convolution, stride=1, padding=padding, known=winograd.tiles(kernel))
+    y, pull = jax.vjp(found, x, kernel)
+    wanted, pull_wanted = jax.vjp(partial(xla, padding=padding), x, kernel)
+    check_close(y, wanted)
+    cotangent = random(*y.shape)
+    for one, other in zip(pull(cotangent), pull_wanted(cotangent), strict=True):
+        check_close(one, other)
+
+
+def test_where_winograd_pays(monkeypatch):
+    kernel = jax.ShapeDtypeStruct((3, 3, 128, 256), jnp.float32)
+    assert winograd.pays(kernel, 1) == (jax.default_backend() == "cpu")
+    assert not winograd.pays(kernel, 2)
+    for shape, dtype in [
+        ((3, 3, 64, 256), jnp.float32),
+        ((1, 1, 128, 256), jnp.float32),
+        ((3, 1, 128, 256), jnp.float32),
+        ((3, 3, 128, 256), jnp.bfloat16),
+    ]:
+        assert not winograd.pays(jax.ShapeDtypeStruct(shape, dtype), 1)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert not winograd.pays(kernel, 1)
+
+
+def test_winograd_multiplies_less():
+    """16 products for four outputs, not 36, and with a kernel that is known no work on it."""
+    x, kernel = random(1, 16, 16, 128), random(3, 3, 128, 128)
+    known = known_of(kernel, 1)
+
+    def gradient(x, kernel, known):
+        y, vjp = jax.vjp(lambda x: convolution(x, kernel, 1, 1, known), x)
+        return vjp(y)
+
+    def operations(known):
+        return jax.jit(gradient).lower(x, kernel, known).compile().cost_analysis()["flops"]
+
+    if jax.default_backend() == "cpu":
+        assert operations(known) < 0.6 * operations(None)
 
 
 @pytest.mark.parametrize(("height", "width", "size", "stride", "padding"), SIZES)

@@ -13,6 +13,7 @@ from flax import nnx
 
 from opom_jax.errors import InputError
 from opom_jax.networks import recognizer as room
+from opom_jax.networks import winograd
 from opom_jax.networks.ir import IR
 from opom_jax.networks.recognizer import abstract_params, digest, load, recognizer, save
 from opom_jax.networks.registry import NETWORKS
@@ -111,6 +112,32 @@ def test_gradient_reaches_the_photos(network, photos, embedding):
     assert score(photos[:1] + 0.1 * jnp.sign(gradient)) > score(photos[:1])
 
 
+@pytest.mark.parametrize(("name", "channels"), [(SMALL, 1), ("ir_tiny", 1), ("ir_tiny", 10**9)])
+def test_ready(name, channels, photos, monkeypatch):
+    """Embedding and gradient with what is known beforehand, and no kernel turned in between."""
+    monkeypatch.setattr(winograd, "LEAST_CHANNELS", channels)
+    network = recognizer(name, drawn(name))
+    try:
+        room._prepare_of.cache_clear()
+        ready = network.ready()
+    finally:
+        room._prepare_of.cache_clear()
+
+    @jax.jit
+    def run(params, x):
+        return jax.value_and_grad(lambda x: jnp.sum(network.embed(params, x) ** 2))(x)
+
+    wanted, found = run(network.params, photos), run(ready, photos)
+    np.testing.assert_allclose(found[0], wanted[0], rtol=1e-5)
+    apart = np.linalg.norm(found[1] - wanted[1]) / np.linalg.norm(wanted[1])
+    assert apart < 2e-3  # where an activation has its kink
+    plain, better = (run.lower(params, photos).as_text() for params in (network.params, ready))
+    swap = "stablehlo.transpose", "dims = [0, 1, 3, 2]"
+    assert _lines(plain, *swap) > 5 and _lines(better, *swap) == 0
+    assert plain.count("stablehlo.rsqrt") > 10 and "stablehlo.rsqrt" not in better
+    assert (better.count("dot_general") > 16) == (name == "ir_tiny" and channels == 1)
+
+
 @pytest.mark.parametrize("name", [SMALL, "ir_tiny"])
 def test_bfloat16(name, photos):
     arrays = drawn(name)
@@ -122,6 +149,10 @@ def test_bfloat16(name, photos):
     lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(wanted, axis=1)
     assert ((found * wanted).sum(1) / lengths > 0.9999).all()
     assert not np.array_equal(found, wanted)
+
+
+def _lines(text, *words):
+    return sum(all(word in line for word in words) for line in text.splitlines())
 
 
 def types(network):
