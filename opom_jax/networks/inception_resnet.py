@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from opom_jax.networks.layers import Conv, Head, Sides, batch_norm, max_pool, mean_pool
+from opom_jax.networks.convolution import Sides
+from opom_jax.networks.layers import Conv, Head, batch_norm, max_pool, mean_pool
 
 EPSILON = 1e-3
 

@@ -14,8 +14,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from opom_jax.networks.convolution import Sides
 from opom_jax.networks.inception_resnet import BLOCK_35, DOWN, POINT, SAME, Branches
-from opom_jax.networks.layers import Conv, FlatDense, Sides, batch_norm, max_pool
+from opom_jax.networks.layers import Conv, FlatDense, batch_norm, max_pool
 
 EPSILON = 1e-3
 BLOCK_17 = ((POINT,), (POINT, ((1, 7), 1, (0, 3)), ((7, 1), 1, (3, 0))))

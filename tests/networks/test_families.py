@@ -17,13 +17,13 @@ from jax import lax
 from converters.convert import translate
 from opom_jax.errors import InputError
 from opom_jax.networks import mobilenet
+from opom_jax.networks.convolution import convolution
 from opom_jax.networks.inception_resnet import InceptionResNet, Widths
 from opom_jax.networks.ir import IR
 from opom_jax.networks.layers import (
     Conv,
     DepthwiseConv,
     batch_norm,
-    convolution,
     max_pool,
     mean_pool,
     on_outputs,

@@ -11,15 +11,9 @@ from flax import nnx
 from jax import lax
 
 from opom_jax.networks import winograd
-from opom_jax.networks.layers import (
-    Conv,
-    DepthwiseConv,
-    FlatDense,
-    PReLU,
-    convolution,
-    depthwise,
-    known_of,
-)
+from opom_jax.networks.convolution import convolution, known_of
+from opom_jax.networks.depthwise import depthwise
+from opom_jax.networks.layers import Conv, DepthwiseConv, FlatDense, PReLU
 
 TOLERANCE = 1e-5  # of the largest value
 # height, width, kernel, stride, padding
@@ -88,17 +82,18 @@ def check_equal(found, wanted, x, kernel):
         check_close(one, other)
 
 
+@pytest.mark.parametrize("channels", [3, 5])  # of a picture, and more
 @pytest.mark.parametrize(("height", "width", "size", "stride", "padding"), SIZES)
-def test_convolution(height, width, size, stride, padding):
+def test_convolution(height, width, size, stride, padding, channels):
     options = {"stride": stride, "padding": padding}
-    x, kernel = random(2, height, width, 3), random(size, size, 3, 5)
+    x, kernel = random(2, height, width, channels), random(size, size, channels, 5)
     check_equal(lambda a, b: convolution(a, b, stride, padding), partial(xla, **options), x, kernel)
 
 
 @pytest.mark.parametrize(("height", "width", "size", "stride", "padding"), SIZES)
 def test_convolution_with_what_is_known_of_its_kernel(height, width, size, stride, padding):
     options = {"stride": stride, "padding": padding}
-    x, kernel = random(2, height, width, 3), random(size, size, 3, 5)
+    x, kernel = random(2, height, width, 5), random(size, size, 5, 4)
     known = known_of(kernel, stride)
     assert not isinstance(known, tuple)
     found = partial(convolution, stride=stride, padding=padding, known=known)
@@ -108,7 +103,7 @@ def test_convolution_with_what_is_known_of_its_kernel(height, width, size, strid
 @pytest.mark.parametrize("size", [size[:2] + size[4:] for size in SIZES if size[2:4] == (3, 1)])
 def test_winograd(size):
     height, width, padding = size
-    x, kernel = random(2, height, width, 3), random(3, 3, 3, 5)
+    x, kernel = random(2, height, width, 5), random(3, 3, 5, 4)
     found = partial(convolution, stride=1, padding=padding, known=winograd.tiles(kernel))
     y, pull = jax.vjp(found, x, kernel)
     wanted, pull_wanted = jax.vjp(partial(xla, padding=padding), x, kernel)
@@ -172,10 +167,11 @@ def test_depthwise_with_a_rectangular_kernel_that_moves():
 # Many people at once: vmap over images, one set of kernels.
 
 LAYERS = {
-    "stride 1": (lambda x, k: convolution(x, k, 1, 1), xla, (3, 3, 4, 6), (1, 1)),
-    "stride 2": (lambda x, k: convolution(x, k, 2, 1), xla, (3, 3, 4, 6), (2, 1)),
-    "pointwise": (lambda x, k: convolution(x, k, 1, 0), xla, (1, 1, 4, 6), (1, 0)),
-    "shortcut": (lambda x, k: convolution(x, k, 2, 0), xla, (1, 1, 4, 6), (2, 0)),
+    "stride 1": (lambda x, k: convolution(x, k, 1, 1), xla, (3, 3, 5, 6), (1, 1)),
+    "stride 2": (lambda x, k: convolution(x, k, 2, 1), xla, (3, 3, 5, 6), (2, 1)),
+    "pointwise": (lambda x, k: convolution(x, k, 1, 0), xla, (1, 1, 5, 6), (1, 0)),
+    "shortcut": (lambda x, k: convolution(x, k, 2, 0), xla, (1, 1, 5, 6), (2, 0)),
+    "picture": (lambda x, k: convolution(x, k, 2, 1), xla, (3, 3, 3, 6), (2, 1)),
     "depthwise": (lambda x, k: depthwise(x, k, 1, 1), xla_depthwise, (3, 3, 4), (1, 1)),
     "depthwise 2": (lambda x, k: depthwise(x, k, 2, 1), xla_depthwise, (3, 3, 4), (2, 1)),
     "global": (lambda x, k: depthwise(x, k, 1, 0), xla_depthwise, (8, 8, 4), (1, 0)),
@@ -185,10 +181,10 @@ PEOPLE, PHOTOS = 3, 5
 
 @pytest.fixture(params=LAYERS)
 def layer(request):
-    """A layer, XLA's, its kernel and photos [PEOPLE,PHOTOS,8,8,4]."""
+    """A layer, XLA's, its kernel and photos [PEOPLE,PHOTOS,8,8,C]."""
     found, wanted, shape, (stride, padding) = LAYERS[request.param]
     wanted = partial(wanted, stride=stride, padding=padding)
-    return found, wanted, random(*shape), random(PEOPLE, PHOTOS, 8, 8, 4)
+    return found, wanted, random(*shape), random(PEOPLE, PHOTOS, 8, 8, shape[2])
 
 
 def image_gradient(function):

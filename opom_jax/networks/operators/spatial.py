@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from opom_jax.networks.layers import convolution, depthwise
+from opom_jax.networks.convolution import convolution
+from opom_jax.networks.depthwise import depthwise
 from opom_jax.networks.operators.value import (
     MAX_PADDING,
     Array,
