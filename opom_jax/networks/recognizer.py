@@ -46,6 +46,8 @@ class Recognizer(NamedTuple):
       embed: pure and differentiable, (params, images f32[B,H,W,3] RGB 0..255) -> f32[B,D], not
         normalised. A third argument changes what convolutions put out (`layers.on_outputs`).
       digest: SHA-256 of the weights, which names cached features.
+      prepare: params -> what `embed` also takes in their place, see `ready`; None: there is nothing
+        to prepare.
     """
 
     name: str
@@ -53,10 +55,11 @@ class Recognizer(NamedTuple):
     params: Params
     embed: Callable[..., jax.Array]
     digest: str
+    prepare: "Callable[[Params], Ready] | None" = None
 
-    def ready(self) -> "Ready":
+    def ready(self) -> "Params | Ready":
         """In place of `params`, for many passes forward and backward."""
-        return Ready(self.params, _prepare_of(self.spec)(self.params))
+        return self.prepare(self.params) if self.prepare else self.params
 
 
 class Ready(NamedTuple):
@@ -95,7 +98,7 @@ class Team(NamedTuple):
         """Of every member."""
         return tuple(member.params for member in self.members)
 
-    def ready(self) -> tuple[Ready, ...]:
+    def ready(self) -> tuple[Params | Ready, ...]:
         """Of every member."""
         return tuple(member.ready() for member in self.members)
 
@@ -167,7 +170,8 @@ def recognizer(
     ]
     spec = _spec(network)
     params = cast(nnx.from_flat_state(leaves), precision)
-    return Recognizer(name or _name(network), spec, params, _embed_of(spec), digest(arrays))
+    name, embed = name or _name(network), _embed_of(spec)
+    return Recognizer(name, spec, params, embed, digest(arrays), _prepare_of(spec))
 
 
 @functools.cache
@@ -194,9 +198,10 @@ def forward_of(spec: Spec) -> Forward:
 
 
 @functools.cache
-def _prepare_of(spec: Spec) -> Callable[[Params], dict[str, Any]]:
+def _prepare_of(spec: Spec) -> Callable[[Params], Ready]:
     graphdef, _ = _abstract_of(spec)
-    return jax.jit(lambda params: prepared(nnx.merge(graphdef, params)))
+    known = jax.jit(lambda params: prepared(nnx.merge(graphdef, params)))
+    return lambda params: Ready(params, known(params))
 
 
 @functools.cache

@@ -116,9 +116,9 @@ def test_gradient_reaches_the_photos(network, photos, embedding):
 def test_ready(name, channels, photos, monkeypatch):
     """Embedding and gradient with what is known beforehand, and no kernel turned in between."""
     monkeypatch.setattr(winograd, "LEAST_CHANNELS", channels)
-    network = recognizer(name, drawn(name))
+    room._prepare_of.cache_clear()
     try:
-        room._prepare_of.cache_clear()
+        network = recognizer(name, drawn(name))
         ready = network.ready()
     finally:
         room._prepare_of.cache_clear()
