@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from opom_jax import laboratory
+from opom_jax import laboratory, parallel
 from opom_jax.baselines import checks
 from opom_jax.baselines import gd_uap as module
 from opom_jax.baselines.gd_uap import activations, gd_uap
@@ -62,7 +62,7 @@ def test_steps_beside_torch(network, people, tiny_settings):
     assert made.metrics["iterations"].tolist() == [5, 5, 5, 5]
 
 
-def test_masks_do_not_depend_on_batches_or_padding(network, people, tiny_settings):
+def test_masks_do_not_depend_on_batches_or_padding(network, people, tiny_settings, monkeypatch):
     settings = tiny_settings("gd_uap", start="person")
     together = gd_uap(network, settings, people, 100)
     assert together.masks.shape == (4, 16, 16, 3) and 4 < np.abs(together.masks).max() <= 8
@@ -70,6 +70,7 @@ def test_masks_do_not_depend_on_batches_or_padding(network, people, tiny_setting
     other[1, 2] = 7
     done = []
     report = lambda *now: done.append(now)  # noqa: E731
+    monkeypatch.setattr(parallel, "devices_for", lambda people, size: 1)
     apart = gd_uap(network, settings, people._replace(photos=other), 3, progress=report)
     assert done == [(3, 4), (4, 4)]
     np.testing.assert_allclose(apart.masks, together.masks, atol=1e-4)
