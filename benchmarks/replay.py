@@ -97,7 +97,7 @@ def runs(path: Path) -> Iterator[Run]:
 def replay(run: Run, network: Recognizer) -> tuple[float, float, float]:
     """(worst share of differing signs, worst relative loss, worst relative residual) of a run."""
     rule = generate.rule(run.settings)
-    step, clean, valid = _prepare(run, network)
+    params, step, clean, valid = _prepare(run, network)
     state = init(rule, run.images, run.noise)
     theirs = np.zeros_like(run.images)
     worst = np.zeros(3)
@@ -105,7 +105,7 @@ def replay(run: Run, network: Recognizer) -> tuple[float, float, float]:
         centre = run.settings.method == "class_center" or t < _warm(run.settings)
         known = run.coefficients is not None
         x = run.coefficients[t].astype(np.float32) if known else np.eye(len(valid), dtype="f4")
-        seen = step(network.params, state.masked, clean, valid, x, t)
+        seen = step(params, state.masked, clean, valid, x, t)
         loss = float(seen.objective_there if known and centre else seen.objective)
         if known and not centre:
             excess = (seen.residual - seen.residual_there) / seen.residual_there
@@ -128,12 +128,12 @@ def replay(run: Run, network: Recognizer) -> tuple[float, float, float]:
 def end_to_end(run: Run, network: Recognizer) -> float:
     """Relative difference of the last step's loss when the whole run is repeated freely."""
     rule = generate.rule(run.settings)
-    step, clean, valid = _prepare(run, network)
+    params, step, clean, valid = _prepare(run, network)
     state = init(rule, run.images, run.noise)
     unused = np.eye(len(valid), dtype=np.float32)
     loss = 0.0
     for t in range(run.settings.steps):
-        seen = step(network.params, state.masked, clean, valid, unused, t)
+        seen = step(params, state.masked, clean, valid, unused, t)
         loss = float(seen.objective)
         state = update(rule, state, seen.gradient, run.images, valid)
     return abs(loss - run.losses[-1]) / abs(run.losses[-1])
@@ -164,8 +164,9 @@ class Seen(NamedTuple):
 
 def _prepare(run: Run, network: Recognizer):
     step, embed = _compiled(run.settings, network.embed)
-    clean = normalize(embed(network.params, run.images))
-    return step, clean, jnp.ones(len(run.images))
+    params = network.ready()  # as masks are made
+    clean = normalize(embed(params, run.images))
+    return params, step, clean, jnp.ones(len(run.images))
 
 
 @cache
