@@ -99,7 +99,8 @@ def _gradient_of_planes(cotangent, kernel, stride, padding, shape):
     library is slow: one matrix product makes what each tap gives, and the pixels that lie `stride`
     apart add up theirs, plane by plane.
     """
-    products = jnp.einsum("bhwo,klio->klibhw", cotangent, kernel)
+    products = lax.dot_general(cotangent, kernel, (((3,), (3,)), ((), ())))
+    products = products.transpose(3, 4, 5, 0, 1, 2)
     *_, channels, batch, height, width = products.shape
     rows, columns = (-(-side // stride) for side in shape[1:3])
 
