@@ -1,4 +1,4 @@
-"""python benchmarks/generate.py [--network=xiaoccer|ir_50 --people=8 --rounds=3 ...]
+"""python benchmarks/generate.py [--network=xiaoccer --people=8 --rounds=3 ...]
 
 Seconds per person of ConvexHull masks, from photos in memory to masks in memory: opom_jax, the
 strongest torch (`strongest_torch.py`), the published loop as released (cvxpy; weight gradients that
@@ -42,11 +42,18 @@ from opom_jax.data import images, people  # noqa: E402
 from opom_jax.masks import generate as masks  # noqa: E402
 from opom_jax.masks.batches import Batch  # noqa: E402
 from opom_jax.networks.recognizer import Recognizer, recognizer  # noqa: E402
+from opom_jax.networks.registry import NETWORKS, Spec  # noqa: E402
 from tests import torch_twins  # noqa: E402
 
 SHARED = ROOT.parent / "shared"
 REAL = Path(os.environ.get("OPOM_REAL_DATA") or SHARED / "real")
-CHECKPOINT = REAL / "weights" / "mobilefacenet_xiaoccer" / "068.ckpt"
+IR_50 = "ir_50"
+TRAINED = {  # name -> (published weights, torch twin)
+    "xiaoccer": ("068.ckpt", torch_twins.mobilefacenet_xiaoccer),
+    "bubbliiiing": ("arcface_mobilefacenet.pth", torch_twins.MobileFaceNetBubbliiiing),
+    "foamliu": ("mobile_face.pth", torch_twins.MobileFaceNetFoamliu),
+}
+PREFIX = "arcface."  # of names in one of the files, which its twin leaves out
 RECIPES = SHARED / "goldens" / "state_dict_keys_opom.json"
 CONVEX_HULL = 9  # the published loss type
 SIZE = 112  # side of a photo, pixels
@@ -55,7 +62,7 @@ OURS, STRONGEST = "opom_jax", "strongest torch"
 RELEASED, FROZEN = "published loop, as released", "published loop, weights frozen"
 
 FLAGS = flags.FLAGS
-flags.DEFINE_enum("network", "xiaoccer", ["xiaoccer", "ir_50"], "Surrogate.")
+flags.DEFINE_enum("network", "xiaoccer", [*TRAINED, IR_50], "Surrogate.")
 flags.DEFINE_integer("people", 8, "People for opom_jax.", lower_bound=1)
 flags.DEFINE_integer("peer_people", 0, "For the peers; 0: 8, or 1 for ir_50.", lower_bound=0)
 flags.DEFINE_integer("people_per_batch", 4, "Together, if it divides people.", lower_bound=1)
@@ -82,21 +89,34 @@ def load_photos(count: int, photos: int) -> tuple[np.ndarray, str]:
 def load_networks(name: str, precision: str) -> tuple[Recognizer, torch.nn.Module, str]:
     """Ours and the peer's with the same weights, and what weights those are."""
     torch.manual_seed(0)
-    registered = {"xiaoccer": "mobilefacenet_xiaoccer"}.get(name, name)
-    twin = getattr(torch_twins, registered)()
-    if name == "xiaoccer":  # this twin wants its input prepared, ir_50 prepares it itself
-        twin.register_forward_pre_hook(lambda _, given: (given[0][..., 8:104] - 127.5) / 128)
-    if name == "xiaoccer" and CHECKPOINT.is_file():
-        (state,), source = torch_file.read(CHECKPOINT).values(), "trained"
-    elif name == "ir_50" and RECIPES.is_file():
+    own = name if name == IR_50 else f"mobilefacenet_{name}"
+    file, make = TRAINED.get(name, ("", torch_twins.ir_50))
+    twin, checkpoint = make(), REAL / "weights" / own / file
+    if name == IR_50 and RECIPES.is_file():
         state, source = recipe.weights(json.loads(RECIPES.read_text())["IR_50"]), "recipe"
+    elif name != IR_50 and checkpoint.is_file():
+        (state,), source = torch_file.read(checkpoint).values(), "trained"
     else:
         state, source = {k: v.numpy() for k, v in twin.state_dict().items()}, "random"
-    twin.load_state_dict({key: torch.tensor(array) for key, array in state.items()})
-    arrays = translate(CHECKPOINT, {"": state}, registered)
+    arrays = translate(checkpoint, {"": state}, own)
+    twin.load_state_dict({k.removeprefix(PREFIX): torch.tensor(v) for k, v in state.items()})
+    if name != IR_50:  # which prepares its input itself
+        twin.register_forward_pre_hook(_prepared(NETWORKS[own]))
     cuda = jax.default_backend() == "gpu" and torch.cuda.is_available()
     twin.to("cuda" if cuda else "cpu")
-    return recognizer(registered, arrays, precision=precision), twin, source
+    return recognizer(own, arrays, precision=precision), twin, source
+
+
+def _prepared(spec: Spec) -> Callable:
+    """What a twin's forward pass sees of RGB f32[B,3,112,112] in 0..255."""
+    top, bottom, left, right = spec.crop or (0, spec.size, 0, spec.size)
+    mean, scale = (torch.tensor(v)[:, None, None] for v in (spec.mean, spec.scale))
+
+    def prepare(_, given: tuple[torch.Tensor]) -> torch.Tensor:
+        pixels = given[0][..., top:bottom, left:right]
+        return (pixels - mean.to(pixels)) * scale.to(pixels)
+
+    return prepare
 
 
 def programs(
@@ -157,7 +177,7 @@ def main(argv: list[str]) -> int:
     size = math.gcd(FLAGS.people, FLAGS.people_per_batch)
     ids = np.arange(FLAGS.people, dtype=np.int32).reshape(-1, size)
     work = [Batch(k, photos[k], np.ones((size, FLAGS.photos), np.float32)) for k in ids]
-    few = min(FLAGS.peer_people or {"ir_50": 1}.get(FLAGS.network, 8), FLAGS.people)
+    few = min(FLAGS.peer_people or (1 if FLAGS.network == IR_50 else 8), FLAGS.people)
     in_turn, prepared = programs(network, twin, work, few)
     turns = timing.take_turns(in_turn, FLAGS.rounds)
 

@@ -71,13 +71,16 @@ def worker() -> None:
 def run(devices: int, processes: int) -> tuple[float, list[str]]:
     """Seconds from the first process's start to the last one's end, and the masks' digests."""
     count = f"--xla_force_host_platform_device_count={devices}"
-    flags_of_xla = f"{os.environ.get('XLA_FLAGS', '')} {count}"
+    own = {
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {count}",
+        "CUDA_VISIBLE_DEVICES": ",".join(map(str, range(devices))),
+    }
     given = [f"--{name}={FLAGS[name].value}" for name in KNOWN]
     together = time() + FLAGS.ready
     started = [
         subprocess.Popen(
             [sys.executable, __file__, *given, f"--share={k}/{processes}@{together}"],
-            env=os.environ | {"XLA_FLAGS": flags_of_xla},
+            env=os.environ | own,
             stdout=subprocess.PIPE,
             text=True,
         )

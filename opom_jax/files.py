@@ -175,7 +175,7 @@ def begin(workdir: Path, config: dict, part: str = "", decided: Sequence[str] = 
     """
     path = workdir / "config.json"
     if not path.exists():
-        with writing(path, part, first=bool(part)) as partial:
+        with writing(path, part, first=True) as partial:
             partial.write_text(json.dumps(config, indent=1) + "\n")
     stored = read_config(workdir)
     found = {key: stored.get(key) for key in decided}

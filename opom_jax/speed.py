@@ -19,9 +19,9 @@ from flax import nnx
 from jax.experimental.compilation_cache import compilation_cache
 
 from opom_jax import parallel
-from opom_jax.errors import InputError, first_line
 from opom_jax.masks import generate as masks
 from opom_jax.masks.batches import Batch
+from opom_jax.masks.memory import fitting
 from opom_jax.masks.subspaces import convex_hull
 from opom_jax.networks import recognizer
 from opom_jax.networks.recognizer import Recognizer, normalize
@@ -36,7 +36,7 @@ class Speed(NamedTuple):
     """Medians of what was measured.
 
     Attributes:
-      compile_seconds: of the first step beyond what the second took.
+      compile_seconds: of the first step beyond what the second took; 0 if noise exceeds it.
       seconds: from photos in memory to masks in memory.
       qp_seconds: of the simplex QPs of a step.
       operations: of the whole run (floating point, as XLA counts the program before it compiles it:
@@ -59,9 +59,12 @@ def random_network(architecture: str, precision: str) -> Recognizer:
 
 
 def random_people(network: Recognizer, people: int, photos: int) -> Batch:
-    """People whose photos are noise of the size that the network takes."""
+    """People whose photos are noise of the size that the network takes; InputError if the host has
+    no room for them."""
     size = network.spec.size
-    pixels = np.random.default_rng(0).integers(0, 256, (people, photos, size, size, 3), np.uint8)
+    shape = people, photos, size, size, 3
+    with fitting(people, "take fewer people or photos"):
+        pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     return Batch(np.arange(people, dtype=np.int32), pixels, np.ones((people, photos), "f4"))
 
 
@@ -91,21 +94,16 @@ def measure(
     def run(settings: masks.Settings = settings) -> None:
         masks.make(network, settings, people, size)
 
-    try:
-        with _compiling_anew():
-            first, second = (_seconds(lambda: run(one_step)) for _ in range(2))
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        raise InputError(
-            f"{size} people do not fit into memory ({first_line(error)}); take fewer."
-        ) from error
+    with fitting(size, "take fewer"), _compiling_anew():
+        first, second = (_seconds(lambda: run(one_step)) for _ in range(2))
+    devices = parallel.devices_for(len(people.ids), size)
+    batches = -(-len(people.ids) // (size * devices))
     return Speed(
-        compile_seconds=first - second,
+        compile_seconds=max(0.0, first - second),
         seconds=median(_seconds(run) for _ in range(rounds)),
-        qp_seconds=_qp_seconds(network, people.valid[:size], rounds),
+        qp_seconds=batches * _qp_seconds(network, people.valid[:size], rounds),
         operations=_operations(network, settings, people),
-        ceiling=parallel.devices_for(len(people.ids), size) * _ceiling(precision, rounds),
+        ceiling=devices * _ceiling(precision, rounds),
     )
 
 

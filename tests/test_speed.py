@@ -39,7 +39,7 @@ def test_operations_are_of_all_people_and_steps(network):
 def test_cache_as_before(network):
     seen = measured(network)
     assert jax.config.jax_enable_compilation_cache
-    assert min(seen) > 0
+    assert seen.compile_seconds >= 0 and min(seen[1:]) > 0
 
 
 def test_people_who_do_not_fit(network, monkeypatch):
@@ -47,7 +47,7 @@ def test_people_who_do_not_fit(network, monkeypatch):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")
 
     monkeypatch.setattr(masks, "generate", full)
-    with pytest.raises(InputError, match="2 people do not fit .* take fewer"):
+    with pytest.raises(InputError, match="2 people at once do not fit .* take fewer"):
         measured(network)
     assert jax.config.jax_enable_compilation_cache
 

@@ -37,6 +37,7 @@ def define(flags: absl_flags.FlagValues, argv: list[str]) -> list[str]:
     string("architecture", None, "Or one with random weights, as ir_50.", flag_values=flags)
     at_once = "On each device at once; 0: what generate takes."
     integer("people", 0, at_once, 0, 10_000, flag_values=flags)
+    integer("total", 0, "People in all; 0: one batch.", 0, 1_000_000, flag_values=flags)
     integer("photos", 10, "Of a person.", 1, 1000, flag_values=flags)
     integer("steps", 16, "Of a mask.", 1, 100_000, flag_values=flags)
     absl_flags.DEFINE_enum(
@@ -54,7 +55,8 @@ def run(flags: absl_flags.FlagValues) -> None:
     out = _writable(flags.out) if flags.out is not None else None
     size = network.spec.size
     each = flags.people or people_that_fit(network, flags.photos, size)
-    settings, people = masks.Settings(steps=flags.steps), each * jax.local_device_count()
+    settings = masks.Settings(steps=flags.steps)
+    people = flags.total or each * jax.local_device_count()
     everybody = speed.random_people(network, people, flags.photos)
     seen = speed.measure(network, settings, everybody, each, flags.precision, flags.rounds)
     row: dict[str, Any] = _about(flags, network, people) | _numbers(seen, people, flags.steps)

@@ -28,12 +28,13 @@ from opom_jax.data.people import Person
 from opom_jax.errors import InputError
 from opom_jax.masks import generate as masks
 from opom_jax.masks.diverse import make_diverse
-from opom_jax.masks.memory import people_that_fit
+from opom_jax.masks.memory import evenly, fitting, people_that_fit
 from opom_jax.masks.store import Store
 from opom_jax.methods import METHODS
 from opom_jax.networks.recognizer import Recognizer, Team
 
 RESUMES = True
+SMALLER = "lower config.people_per_batch, in another --workdir"
 
 
 def define(flags: absl_flags.FlagValues, argv: list[str]) -> list[str]:
@@ -63,7 +64,8 @@ def run(flags: absl_flags.FlagValues) -> None:
     people = options.load_people(config.data)
     most, digest = _looked_at(people, settings)
     batch, photos = config.people_per_batch, most * max(1, config.diverse)
-    batch = batch or people_that_fit(network, photos, config.data.image_size, config.memory_gib)
+    fit = people_that_fit(network, photos, config.data.image_size, config.memory_gib)
+    batch = batch or evenly(len(people), fit)
     record = {
         "settings": {name: getattr(settings, name) for name in settings.__dataclass_fields__},
         "precision": config.precision,
@@ -147,7 +149,8 @@ def _make(
         for ids in pending:
             with idle:
                 batch = next(reader)
-            made, metrics = make(batch)
+            with fitting(size, SMALLER):
+                made, metrics = make(batch)
             _check_made(surrogate, [own.people[person].name for person in ids], made, metrics)
             with idle:
                 if written:

@@ -1,4 +1,4 @@
-"""table --table=2|3|4|5|6 or --figure=2|4|6|8 [--on=zoo|real|paper] [--workdir=FOLDER]
+"""table --table=2|3|4|5|6 or --figure=2|4|6|7|8 [--on=zoo|real|paper] [--workdir=FOLDER]
 
 Makes one of the paper's tables or figures: the masks, the ranks, the table beside the published
 numbers, a CSV and a plot (WORKDIR/zoo/table2.md, .csv, .png). What is there already is not made
@@ -26,7 +26,7 @@ from opom_jax.files import content_sha256, held
 from opom_jax.laboratory import SURROGATES
 from opom_jax.tables import films, paper, sheet, worlds
 from opom_jax.tables.options import Options
-from opom_jax.tables.study import Study
+from opom_jax.tables.study import Study, make_room
 
 RESUMES = True
 ZOO_PEOPLE = 100
@@ -48,7 +48,7 @@ READ_BY = {
     ("seeds",): ("table2", "table3", "table4", "table5"),
     ("iterations", "epochs"): ("table2", "table3", "figure6"),
     ("steps", "momentum", "dropout"): ("table4", "table5"),
-    ("films",): ("figure8",),
+    ("films",): ("figure7", "figure8"),
 }
 FACES, OTHERS = Path("faces_112", "lfw"), Path("faces_112", "lfw_distractors")
 REAL_SURROGATES = ("xiaoccer", "bubbliiiing", "foamliu")
@@ -68,7 +68,7 @@ def define(flags: absl_flags.FlagValues, argv: list[str]) -> list[str]:
     string(
         "films",
         "",
-        "Of Figure 8: a folder with a folder a film, in it prototype/, web/ and frames/.",
+        "Of Figures 7 and 8: a folder with a folder a film, in it prototype/, web/ and frames/.",
         flag_values=flags,
     )
     string("workdir", "opom-tables", "Folder for masks, ranks and tables.", flag_values=flags)
@@ -102,6 +102,7 @@ def run(flags: absl_flags.FlagValues) -> None:
     folder = workdir(flags) / flags.on
     use_precision("float32")
     with held(folder):
+        make_room(folder)
         world = _world(flags, dataset, folder)
         study = Study(world, folder, _say, flags.memory_gib)
         made = (tables.TABLES if kind == "table" else tables.FIGURES)[number](study, options)

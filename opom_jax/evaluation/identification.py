@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 TOP = (1, 5, 10)
-UNSURE = 1e-6  # products of float32 unit vectors are surer than this; the rest is redone in float64
+LANES = 8  # at least as many partial sums make a product on every device
 # At most so many rows at once, distractors on each device: their products stay in a cache.
 _PROBES, _DISTRACTORS = 4096, 2048
 _FEW = 256  # rows that are decided in float64 together
@@ -82,8 +82,8 @@ def _closer(probes: np.ndarray, wanted: np.ndarray, distractors: np.ndarray) -> 
     The devices count those that are surely so and those that may be; where the numbers differ, the
     distractors between are decided in float64.
     """
-    found = np.zeros(wanted.shape, np.int64)
-    edges = np.stack([wanted + UNSURE, wanted - UNSURE], 1).astype(np.float32)
+    found, unsure = np.zeros(wanted.shape, np.int64), _rounding(probes.shape[1])
+    edges = np.stack([wanted + unsure, wanted - unsure], 1).astype(np.float32)
     for rows, block, similar, exceed in _ahead(_compared(probes, edges, distractors)):
         sure, perhaps = (np.asarray(number)[: len(found[rows])] for number in exceed)
         found[rows] += sure
@@ -91,6 +91,12 @@ def _closer(probes: np.ndarray, wanted: np.ndarray, distractors: np.ndarray) -> 
             who = rows.start + i
             np.add.at(found, (who, m), _products(probes[who], block[g]) > wanted[who, m])
     return found
+
+
+def _rounding(dimension: int) -> float:
+    """The most by which a float32 product of unit vectors is off: half a unit in the last place for
+    every term of a partial sum, and for the sums of these and the edges."""
+    return 2.0**-24 * (dimension / LANES + 2 * LANES)
 
 
 def _ahead(made: Iterator[tuple]) -> Iterator[tuple]:

@@ -95,8 +95,10 @@ def _compiled(embed: Callable[[Params, jax.Array], jax.Array], settings: Setting
         surrogate, clean = of_step(embed, settings, params, person, done, images, clean)
 
         def scalar(masked):
-            features = normalize(surrogate(params, masked.reshape(-1, *masked.shape[2:])))
-            features = features.reshape(*masked.shape[:2], -1)
+            # all masks of a photo together: dropout goes by the place, which padding must not move
+            flat = masked.swapaxes(0, 1).reshape(-1, *masked.shape[2:])
+            features = normalize(surrogate(params, flat))
+            features = features.reshape(-1, count, features.shape[-1]).swapaxes(0, 1)
             scene = Scene(clean, features, valid, done < settings.initial_steps, *bounds)
             return increase(scene, valid)
 

@@ -1,10 +1,15 @@
-"""How many people fit on a device at once."""
+"""How many people a device takes at once, and what is said when they are too many."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import jax
 import jax.numpy as jnp
 
+from opom_jax.errors import InputError, first_line
 from opom_jax.networks.recognizer import Recognizer, Team
 
+MOST = 32  # people; with more no device is busier, and the last batch is padded with more
 CPU_MEMORY_GIB = 2.0
 FREE_SHARE = 0.6  # of an accelerator's free memory
 GIB = 2**30
@@ -34,7 +39,7 @@ def _bytes(tree) -> int:
 def people_that_fit(
     network: Recognizer | Team, photos: int, size: int, memory_gib: float = 0.0
 ) -> int:
-    """How many people at once fit into the memory budget of a device, at least one.
+    """How many people at once fit into the memory budget of a device, 1 to `MOST`.
 
     Args:
       network: the surrogate.
@@ -43,7 +48,33 @@ def people_that_fit(
       memory_gib: the budget; 0 for 2 on the CPU, 60 % of what is free elsewhere.
     """
     budget = memory_gib * GIB or min(map(_free_bytes, jax.local_devices()))
-    return max(1, int(budget // bytes_per_person(network, photos, size)))
+    return min(MOST, max(1, int(budget // bytes_per_person(network, photos, size))))
+
+
+def evenly(people: int, most: int) -> int:
+    """The size of batches of at most `most` that takes no more batches and pads the last least."""
+    return -(-people // -(-people // most)) if people else most
+
+
+@contextmanager
+def fitting(people: int, mend: str) -> Iterator[None]:
+    """Says that memory is too small for what the block computes.
+
+    Args:
+      people: taken at once.
+      mend: what the user can do.
+
+    Raises:
+      InputError: the block raised that memory is exhausted, of the host or of a device.
+    """
+    try:
+        yield
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise InputError(
+            f"{people} people at once do not fit into memory ({first_line(error)}); {mend}."
+        ) from error
 
 
 def _free_bytes(device) -> float:

@@ -66,15 +66,24 @@ def objective(method: str, form: str) -> Callable[[Scene], jax.Array]:
         the mean cosine of all pairs) or "paper" (sum of the distances, Eq. 8, 11, 13, 17, 18).
 
     Returns:
-      Scene -> f32[].
+      Scene -> f32[], in float32 whatever the precision of the network.
     """
     if method == "fi_uap_plus":
-        return {"published": _minus_mean_cosine, "paper": _sum_of_pair_distances}[form]
-    return partial(_distance_to, NEAREST[method], MEASURES[form])
+        own = {"published": _minus_mean_cosine, "paper": _sum_of_pair_distances}[form]
+    else:
+        own = partial(_distance_to, NEAREST[method], MEASURES[form])
+    return partial(_exactly, own)
+
+
+def _exactly(increase, scene: Scene) -> jax.Array:
+    """Products in float32 on accelerators too, and so is their gradient."""
+    with jax.default_matmul_precision("highest"):
+        return increase(scene)
 
 
 def _distance_to(nearest, measure, scene: Scene) -> jax.Array:
-    return measure(scene.masked - jax.lax.stop_gradient(nearest(scene)), scene.valid)
+    still = jax.lax.stop_gradient(scene)  # before the solver, which is then never differentiated
+    return measure(scene.masked - nearest(still), scene.valid)
 
 
 def _mean_square(difference: jax.Array, valid: jax.Array) -> jax.Array:

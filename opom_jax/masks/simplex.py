@@ -103,9 +103,8 @@ def _minimise(gram: jax.Array, linear: jax.Array, start: jax.Array, bounds: Boun
 
     state = _SOLVER.init_state(start, bounds, gram, linear)
     a, _ = jax.lax.fori_loop(0, ITERATIONS, iterate, (start, state))
-    for _ in range(NEWTON):
-        a = _newton_on_face(gram, linear, a, bounds)
-    return a
+    newton = lambda _, a: _newton_on_face(gram, linear, a, bounds)  # noqa: E731
+    return jax.lax.fori_loop(0, NEWTON, newton, a)
 
 
 def _newton_on_face(gram: jax.Array, linear: jax.Array, a: jax.Array, bounds: Bounds) -> jax.Array:

@@ -156,7 +156,8 @@ class PReLU(nnx.Module):
 
 
 class FlatDense(nnx.Module):
-    """Fully connected layer over a whole feature map: kernel [H,W,C,D] [, bias [D]]."""
+    """Fully connected layer over a whole feature map: kernel [H,W,C,D] [, bias [D]]; sums, and what
+    comes out, are float32 whatever the kernel's type."""
 
     def __init__(self, height, width, channels, outputs, *, bias: bool = True, rngs: nnx.Rngs):
         init = nnx.initializers.normal((height * width * channels) ** -0.5)
@@ -166,7 +167,8 @@ class FlatDense(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.kernel[...].reshape(-1, self.kernel.shape[-1])
-        y = x.reshape(x.shape[0], -1).astype(kernel.dtype) @ kernel
+        x = x.reshape(x.shape[0], -1).astype(kernel.dtype)
+        y = jnp.matmul(x, kernel, preferred_element_type=jnp.float32)
         return y if self.bias is None else y + self.bias[None]
 
 

@@ -10,6 +10,7 @@ from functools import partial
 from opom_jax.tables.diversity import table_6
 from opom_jax.tables.efficiency import figure_6
 from opom_jax.tables.figures import figure_2, figure_4, figure_8
+from opom_jax.tables.frames import figure_7
 from opom_jax.tables.options import Options
 from opom_jax.tables.protection import table_2, table_4
 from opom_jax.tables.sheet import Sheet
@@ -24,4 +25,10 @@ TABLES: dict[int, Make] = {
     5: partial(table_4, number=5),
     6: table_6,
 }
-FIGURES: dict[int, Make] = {2: figure_2, 4: figure_4, 6: figure_6, 8: figure_8}
+FIGURES: dict[int, Make] = {
+    2: figure_2,
+    4: figure_4,
+    6: figure_6,
+    7: figure_7,
+    8: figure_8,
+}

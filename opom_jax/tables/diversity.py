@@ -6,7 +6,7 @@ from opom_jax.masks.generate import Settings
 from opom_jax.tables import published
 from opom_jax.tables.options import Options
 from opom_jax.tables.protection import common_note, number, star
-from opom_jax.tables.rates import protection
+from opom_jax.tables.rates import protection, rates
 from opom_jax.tables.sheet import Sheet, bars
 from opom_jax.tables.study import Masks, Study
 
@@ -21,31 +21,31 @@ def table_6(study: Study, options: Options) -> Sheet:
     for surrogate in options.surrogates:
         counted = [not study.is_white_box(surrogate, target) for target in targets]
         for count in options.counts:
-            top = _top_1(study, surrogate, count)
-            mean, name = top[counted].mean(0), f"n_M={count}"
+            found, name = _found(study, surrogate, count), f"n_M={count}"
             papers = [published.mean(6, surrogate, name, m.lower()) for m in MEASURES]
-            stars = [*(star(study, surrogate, target) for target in targets), ""]
+            top, both = protection(found)[..., 0], [rates(of, counted) for of in found]
             cells = [
-                _shown(masks) + mark
-                for of, mark in zip([*top, mean], stars, strict=True)
-                for masks in of
+                f"{masks.mean():.1f}{_over_masks(masks.std())}{star(study, surrogate, target)}"
+                for t, target in enumerate(targets)
+                for masks in top[:, :, t]
             ]
-            lines.append([surrogate, name, *cells, *map(number, papers)])
+            means = [f"{of.mean[0]:.1f} ± {of.error:.1f}{_over_masks(of.spread)}" for of in both]
+            lines.append([surrogate, name, *cells, *means, *map(number, papers)])
             values += [
-                [surrogate, count, target, measure, m, rate]
-                for target, of in zip(targets, top, strict=True)
-                for measure, rates in zip(MEASURES, of, strict=True)
-                for m, rate in enumerate(rates)
+                [surrogate, count, target, measure, m, top[g, m, t]]
+                for t, target in enumerate(targets)
+                for g, measure in enumerate(MEASURES)
+                for m in range(count)
             ]
             groups[f"{surrogate}\n{name}"] = {
-                measure: (float(rates.mean()), float(rates.std()))
-                for measure, rates in zip(MEASURES, mean, strict=True)
+                measure: (float(of.mean[0]), of.error)
+                for measure, of in zip(MEASURES, both, strict=True)
             }
     heads = [f"{name} {measure}" for name in [*targets, "Mean", "paper"] for measure in MEASURES]
     notes = [
         common_note(study),
-        "Top-1; here ± is the standard deviation over the masks of a person. M-M: the gallery "
-        "photo has the next mask (the same one where there is but one).",
+        "Top-1; in square brackets the standard deviation over the masks of a person. M-M: the "
+        "gallery photo has the next mask (the same one where there is but one).",
     ]
     title = f"Table 6, {study.world.name}: diverse masks"
 
@@ -55,13 +55,12 @@ def table_6(study: Study, options: Options) -> Sheet:
     return Sheet(title, ["Source", "n_M", *heads], lines, COLUMNS, values, notes, draw)
 
 
-def _top_1(study: Study, surrogate: str, count: int) -> np.ndarray:
-    """f64[targets,2,masks] in percent."""
+def _found(study: Study, surrogate: str, count: int) -> np.ndarray:
+    """i64[2,masks,targets,P,4]."""
     masks = Masks(surrogate, Settings(), diverse=count)
     found = [study.found_among_masked(masks, target) for target in study.world.targets]
-    return protection(np.array(found))[..., 0]
+    return np.stack(found, 2)
 
 
-def _shown(over_masks: np.ndarray) -> str:
-    spread = f" ± {over_masks.std():.1f}" if len(over_masks) > 1 else ""
-    return f"{over_masks.mean():.1f}{spread}"
+def _over_masks(spread: float) -> str:
+    return f" [{spread:.1f}]" if spread > 0 else ""  # NaN or 0 of one mask

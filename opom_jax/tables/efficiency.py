@@ -11,7 +11,7 @@ from opom_jax.baselines import specific
 from opom_jax.laboratory import IMAGE_SPECIFIC
 from opom_jax.masks.apply import apply_mask
 from opom_jax.tables.options import Options
-from opom_jax.tables.protection import own
+from opom_jax.tables.protection import caps, own
 from opom_jax.tables.rates import Rates, rates
 from opom_jax.tables.sheet import Sheet
 from opom_jax.tables.study import Masks, Study
@@ -59,7 +59,8 @@ def figure_6(study: Study, options: Options) -> Sheet:
     lines = [[k, n, f"{m:.1f} ± {e:.1f}", f"{s:.3g}"] for k, n, m, e, s in values]
     notes = [
         f"Surrogate {surrogate} (LowKey: all); {laboratory.device()}; median of three, compiled "
-        "before. In LowKey 1 - SSIM stands in for LPIPS, which needs a network trained on ImageNet."
+        "before. In LowKey 1 - SSIM stands in for LPIPS, which needs weights of ImageNet.",
+        caps(options),
     ]
     head = ["Kind", "Method", "mean Top-1, %", f"s for {len(new)} new photos"]
     columns = ["kind", "method", "mean_top1", "error", "seconds"]

@@ -1,6 +1,5 @@
 """Of whom there are films: synthetic people, folders of frames, or photos that serve as frames."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +10,6 @@ from opom_jax.data import images, people, synthetic
 from opom_jax.errors import InputError
 from opom_jax.tables.worlds import World
 
-Progress = Callable[[int, int], None]
 SHOT = 10  # people of the zoo of whom there are films
 
 
@@ -39,7 +37,6 @@ def synthetic_films(
     *,
     first: int = 0,
     seed: int = 0,
-    progress: Progress | None = None,
 ) -> list[Film]:
     """Films of synthetic people first .. first + count - 1.
 
@@ -53,14 +50,13 @@ def synthetic_films(
       prototype: K, 2 or more.
       web: N.
       first, seed: as in `laboratory.synthetic_photos`.
-      progress: called with the frames drawn and their total.
 
     Raises:
       ValueError: as there.
     """
     photos = laboratory.synthetic_photos(count, web, prototype, 0, first=first, seed=seed)
     known = np.split(photos.probes, count)
-    shots = synthetic.film(range(first, first + count), frames, seed, progress)
+    shots = synthetic.film(range(first, first + count), frames, seed)
     names = [f"person {first + k}" for k in range(count)]
     return [Film(*own) for own in zip(names, known, photos.train, shots, strict=True)]
 

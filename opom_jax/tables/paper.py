@@ -124,15 +124,9 @@ def distractors(folder: Path | str, dataset: str) -> dict[str, str]:
     return {"distractors": where, "distractors_format": data.distractors_format}
 
 
-def missing(folder: Path | str, table: int) -> list[str]:
-    """What a table of `OF_TABLE` needs and the folder lacks: a sentence for each list or folder of
-    photos (with the first one that is not there) and for each network; nothing if all is there."""
-    return _missing(Path(folder), OF_TABLE[table])
-
-
 def check(folder: Path | str, dataset: str) -> None:
     """Raises InputError with all that a data set lacks, a sentence a line as in `missing`."""
-    if lacking := _missing(Path(folder), dataset):
+    if lacking := missing(Path(folder), dataset):
         raise InputError(f"{str(folder)!r} is not complete:\n" + "\n".join(lacking))
 
 
@@ -164,7 +158,9 @@ def _networks(folder: Path, packaged: dict[str, str]) -> dict[str, str]:
     return {name: str(folder / "nets" / of.removeprefix("zoo:")) for name, of in packaged.items()}
 
 
-def _missing(folder: Path, dataset: str) -> list[str]:
+def missing(folder: Path, dataset: str) -> list[str]:
+    """What a data set lacks in a folder: a sentence for each list or folder of photos (with the
+    first one that is not there) and for each network; nothing if all is there."""
     data = DATASETS[dataset]
     photos = [
         _missing_photos(folder, data.train_list, data.people * data.train, data.source),

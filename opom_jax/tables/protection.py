@@ -44,10 +44,11 @@ def own(name: str, options: Options, seed: int = 0) -> Settings:
     return BaselineSettings(method=COMPARED[name], seed=seed, **limits.get(name, {}))
 
 
-def boosted(name: str, options: Options) -> Settings:
+def boosted(name: str, options: Options, seed: int = 0) -> Settings:
     """The same with momentum and DFANet (4.2.2)."""
     return Settings(
         method=METHODS[name],
+        seed=seed,
         steps=options.steps,
         momentum=options.momentum,
         dropout=options.dropout,
@@ -76,11 +77,12 @@ def plain(study: Study, options: Options, methods: Sequence[str] = ORDER) -> Row
 
 def with_transfer(study: Study, options: Options) -> Rows:
     """The rows of Table 4."""
-    return {
-        (surrogate, name): row(study, [Masks(surrogate, boosted(name, options))])
-        for surrogate in options.surrogates
-        for name in TRANSFER
-    }
+    rows = {}
+    for surrogate in options.surrogates:
+        for name in TRANSFER:
+            starts = (boosted(name, options, seed) for seed in range(options.seeds))
+            rows[surrogate, name] = row(study, [Masks(surrogate, of) for of in starts])
+    return rows
 
 
 def table_2(study: Study, options: Options, number: int = 2) -> Sheet:
@@ -99,14 +101,11 @@ def table_2(study: Study, options: Options, number: int = 2) -> Sheet:
         )
     notes = [
         common_note(study),
-        f"GD-UAP ended after at most {options.iterations} steps, GAP after {options.epochs} "
-        "epochs.",
+        caps(options),
         "The order of the methods: " + _order(rows, options.surrogates) + ".",
     ]
-    if options.seeds > 1:
-        notes.append(f"In brackets the standard deviation over {options.seeds} random starts.")
     head = ["Source", "Method", *heads, "Mean Top-1", f"above {BASE}", "paper"]
-    return _sheet(study, f"Table {number}", rows, head, lines, notes)
+    return _sheet(study, f"Table {number}", rows, head, lines, notes + _of_starts(options))
 
 
 def table_4(study: Study, options: Options, number: int = 4) -> Sheet:
@@ -129,7 +128,7 @@ def table_4(study: Study, options: Options, number: int = 4) -> Sheet:
         f"brackets what they add to Table {number - 2}, which has 16 steps.",
     ]
     head = ["Source", "Method", *heads, "Mean Top-1", "gain", "paper"]
-    return _sheet(study, f"Table {number}", rows, head, lines, notes)
+    return _sheet(study, f"Table {number}", rows, head, lines, notes + _of_starts(options))
 
 
 def _sheet(study: Study, name: str, rows: Rows, head, lines, notes) -> Sheet:
@@ -184,6 +183,19 @@ def _paper(table: int, surrogate: str, name: str) -> str:
 def number(value: float | None) -> str:
     """A rate as shown, nothing for none."""
     return "" if value is None else f"{value:.1f}"
+
+
+def caps(options: Options) -> str:
+    """What ends the baselines that have no number of steps of their own."""
+    return (
+        f"GD-UAP ended after at most {options.iterations} steps, GAP after {options.epochs} epochs."
+    )
+
+
+def _of_starts(options: Options) -> list[str]:
+    if options.seeds == 1:
+        return []
+    return [f"In square brackets the standard deviation over {options.seeds} random starts."]
 
 
 def _order(rows: Rows, surrogates: tuple[str, ...]) -> str:

@@ -8,7 +8,9 @@ and an interrupted study goes on where it stopped. A file that is damaged is mad
 """
 
 import dataclasses
+import errno
 import hashlib
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -21,6 +23,7 @@ from opom_jax.baselines import specific
 from opom_jax.baselines.settings import Settings as BaselineSettings
 from opom_jax.evaluation.features import BATCH, extractor
 from opom_jax.evaluation.identification import ranks
+from opom_jax.files import unusable
 from opom_jax.masks.apply import apply_mask
 from opom_jax.masks.diverse import make_diverse
 from opom_jax.masks.generate import Settings
@@ -43,15 +46,24 @@ class Masks:
       settings: of masks or of a baseline; the name of an attack of `specific.METHODS` for a mask a
         probe; a seed for random signs.
       diverse: masks a person (Eq. 19); 0 for the method's own one.
-      photos: training photos used, the first ones; 0 for all.
       also: surrogates that an attack on single probes climbs together with the first.
     """
 
     surrogate: str
     settings: Settings | str | int
     diverse: int = 0
-    photos: int = 0
     also: tuple[str, ...] = ()
+
+
+def make_room(folder: Path) -> None:
+    """Makes the folders of a study if needed; InputError if they cannot be used."""
+    try:
+        for name in ("masks", "ranks"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            if not os.access(folder / name, os.W_OK):
+                raise PermissionError(errno.EACCES, "cannot be written", str(folder / name))
+    except OSError as error:
+        raise unusable(folder, error) from error
 
 
 class Study:
@@ -73,8 +85,7 @@ class Study:
     ):
         self.world, self.folder, self.memory_gib = world, folder, memory_gib
         self.progress = progress or (lambda what: None)
-        for name in ("masks", "ranks"):
-            (folder / name).mkdir(parents=True, exist_ok=True)
+        make_room(folder)
 
     def of(self, world: World) -> "Study":
         """Another world in the same folder: what both need is made once."""
@@ -92,7 +103,6 @@ class Study:
     def masks(self, masks: Masks) -> np.ndarray:
         """f32[P,H,W,C]; f32[P,M,H,W,C] of diverse masks; f32[B,H,W,C] of an image-specific one."""
         train, settings = self.world.photos.train, masks.settings
-        train = train[:, : masks.photos or None]
         if isinstance(settings, int):
             return laboratory.random_masks(len(train), train.shape[2], seed=settings)
         if isinstance(settings, str):
@@ -238,7 +248,6 @@ class Study:
                 "surrogate": name and _eyes(self.world.surrogates[name]),
                 "settings": _plain(masks.settings),
                 "diverse": masks.diverse,
-                "photos": masks.photos,
                 "also": [self.world.surrogates[name].digest for name in masks.also],
             }
         return {"masks": own, "target": _eyes(self.world.targets[target])} | self._pictures

@@ -4,7 +4,7 @@ Ten photos of a person give a prototype in the eyes of a target, others make the
 counts is how near the frames of a film still come to the prototype.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -17,7 +17,6 @@ from opom_jax.networks.recognizer import Recognizer
 from opom_jax.tables.films import Film
 
 COUNTS = (1, 2, 3, 5, 7, 10, 15)  # photos of which masks are made
-Progress = Callable[[int, int], None]
 
 
 def possible(films: Sequence[Film], counts: Sequence[int] = COUNTS) -> tuple[int, ...]:
@@ -78,7 +77,6 @@ def similarities(
     targets: Mapping[str, Recognizer],
     settings: masks.Settings,
     counts: Sequence[int] = COUNTS,
-    progress: Progress | None = None,
 ) -> dict[str, np.ndarray]:
     """How near frames come to the prototype of their person, by the photos of the mask (Fig. 8).
 
@@ -88,7 +86,6 @@ def similarities(
       targets: networks that look at the films.
       settings: of the masks.
       counts: photos of which masks are made; those that are not `possible` are left out.
-      progress: called with the films done and their total.
 
     Returns:
       {target: f64[1 + len(possible(films, counts)),F]}, cosines in -1..1 for the frames of all
@@ -103,17 +100,16 @@ def similarities(
         made = masks_by_count(film, surrogate, settings, counts, number)
         shown = np.stack([film.frames, *[apply_mask(film.frames, mask) for mask in made]])
         for name, target in targets.items():
-            found[name].append(_cosines(target, film.prototype, shown))
-        if progress:
-            progress(number + 1, len(films))
+            found[name].append(cosines(target, film.prototype, shown))
     return {name: np.concatenate(parts, 1) for name, parts in found.items()}
 
 
-def _cosines(target: Recognizer, prototype: np.ndarray, shown: np.ndarray) -> np.ndarray:
-    """Cosines f64[M,F] of u8[M,F,H,W,C] with the mean unit feature of u8[K,H,W,C]."""
+def cosines(target: Recognizer, prototype: np.ndarray, shown: np.ndarray) -> np.ndarray:
+    """Cosines f64[M,F] in -1..1 of frames u8[M,F,H,W,C] with the mean unit feature of the photos
+    u8[K,H,W,C], in the eyes of a target."""
     pictures = np.concatenate([prototype, *shown])
     batches = (pictures[k : k + BATCH] for k in range(0, len(pictures), BATCH))
     features = extractor(target)(batches).astype(np.float64)
     mean = features[: len(prototype)].mean(0)
-    cosines = features[len(prototype) :] @ (mean / np.linalg.norm(mean))
-    return cosines.reshape(shown.shape[:2])
+    found = features[len(prototype) :] @ (mean / np.linalg.norm(mean))
+    return found.reshape(shown.shape[:2])

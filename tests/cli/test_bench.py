@@ -35,10 +35,20 @@ def test_prints_and_writes_the_same(opom, tmp_path, precision):
     assert [line.split(maxsplit=1)[0] for line in lines] == [name.split("_")[0] for name in row]
     assert [line[23:] for line in lines] == list(row.values())
     assert (row["network"], row["people"], row["steps"]) == ("tiny", str(2 * DEVICES), "2")
-    rates = ("compile_seconds", "seconds_a_step", "masks_a_second", "tflops", "share_of_ceiling")
+    assert float(row["compile_seconds"]) >= 0
+    rates = ("seconds_a_step", "masks_a_second", "tflops", "share_of_ceiling")
     assert all(float(row[name]) > 0 for name in (*rates, "qp_share_of_step", "peak_memory_gib"))
     made = float(row["masks_a_second"]) * float(row["seconds_a_step"]) * 2
     assert made == pytest.approx(2 * DEVICES, rel=1e-2)
+
+
+def test_more_people_than_one_batch(opom):
+    answer = opom(*TINY, "--people=2", f"--total={4 * DEVICES + 1}")
+    assert answer.code == 0, answer.errors
+    row = {line[:22].strip(): line[23:] for line in answer.out.splitlines()}
+    assert row["people"] == str(4 * DEVICES + 1)
+    made = float(row["masks a second"]) * float(row["seconds a step"]) * 2
+    assert made == pytest.approx(4 * DEVICES + 1, rel=1e-2)
 
 
 def test_a_folder_of_a_network(opom, tiny, tmp_path):

@@ -216,6 +216,18 @@ def test_interrupted_by_the_user(world, opom, finished, tmp_path, monkeypatch):
     check_resumed(world, opom, tmp_path / "run", finished)
 
 
+def test_memory_that_is_too_small(world, opom, tmp_path, monkeypatch):
+    def full(*_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")
+
+    monkeypatch.setattr(masks, "generate", full)
+    answer = opom(*world.generate(tmp_path / "run"))
+    assert answer.code == 2 and len(answer.errors) == 1
+    assert "do not fit into memory" in answer.errors[0]
+    assert "lower config.people_per_batch" in answer.errors[0]
+    assert not files(tmp_path / "run" / "masks")
+
+
 def test_killed_within_a_mask(world, opom, finished, tmp_path):
     workdir = tmp_path / "run"
     command = [sys.executable, "-c", DYING, *world.generate(workdir)]

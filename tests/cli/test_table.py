@@ -48,7 +48,7 @@ REFUSED = {
     "no table": ([], ["--table", "--figure"]),
     "table and figure": (["--table=2", "--figure=2"], ["--table", "--figure"]),
     "unknown table": (["--table=7"], ["--table=7", "2|3|4|5|6"]),
-    "unknown figure": (["--figure=3"], ["--figure=3", "2|4|6|8"]),
+    "unknown figure": (["--figure=3"], ["--figure=3", "2|4|6|7|8"]),
     "no number": (["--table=two"], ["--table=two", "2|3|4|5|6"]),
     "unknown world": (["--table=2", "--on=mars"], ["--on=mars", "zoo|real|paper"]),
     "celebrities of the zoo": (["--table=3"], ["Table 3", "--table=2", "--on=paper"]),
@@ -84,6 +84,10 @@ REFUSED = {
     "no memory": (["--table=2", "--memory_gib=-1"], ["--memory_gib=-1"]),
     "no workdir": (["--table=2", "--workdir="], ["--workdir"]),
     "a file for a workdir": (["--table=2", "--workdir={root}/file"], ["{root}/file is no folder"]),
+    "a file where masks go": (
+        ["--table=2", "--workdir={root}/taken"],
+        ["{root}/taken/zoo cannot be used", "masks", "choose another --workdir"],
+    ),
     "below a file": (
         ["--table=2", "--workdir={root}/file/new"],
         ["{root}/file/new cannot be used ({root}/file is no folder)", "choose another --workdir"],
@@ -96,6 +100,8 @@ REFUSED = {
 def test_refused(refused, tmp_path, flags, named):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("kept")
+    (tmp_path / "taken" / "zoo").mkdir(parents=True)
+    (tmp_path / "taken" / "zoo" / "masks").write_text("kept")
     for part in ("prototype", "web"):
         (tmp_path / "films" / "one" / part).mkdir(parents=True)
         Image.new("RGB", (112, 112)).save(tmp_path / "films" / "one" / part / "0.png")

@@ -19,7 +19,7 @@ from opom_jax.errors import InputError
 ROOT = Path(__file__).resolve().parents[2]
 WEIGHTS = Path(os.environ.get("OPOM_REAL_DATA", ROOT / ".." / "shared" / "real")) / "weights"
 DTYPES = "float32 float64 float16 bfloat16 int64 int32 int16 int8 uint8 bool uint16 uint32 uint64"
-SECONDS = 5
+SECONDS = 15  # of a processor; two to five on a quiet one
 
 
 @pytest.fixture

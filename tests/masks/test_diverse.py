@@ -33,6 +33,14 @@ def test_one_mask_is_the_methods_own(network, batch, start, dropout):
     assert np.mean(np.abs(found[:, 0] - alone) > 1e-3) < 1e-3
 
 
+def test_padding_moves_no_dropout(network, batch):
+    settings = Settings(steps=2, initial_steps=1, dropout=0.1)
+    alone = Batch(batch.ids[1:], batch.photos[1:, :2], batch.valid[1:, :2])
+    padded = Batch(batch.ids[1:], batch.photos[1:], batch.valid[1:])
+    one, other = (diverse_masks(network, settings, own, 2) for own in (alone, padded))
+    assert np.mean(np.abs(one - other) > 1e-3) < 1e-3
+
+
 def _features(network, batch, masks):
     """Unit features f32[M,N,D] of the first person's photos under each of their masks."""
     masked = np.clip(batch.photos[0] + masks[0][:, None], 0, 255)

@@ -62,6 +62,7 @@ TINY = {
     "edgeface": edgeface("edgeface_xxs"),
     "low rank": edgeface("edgeface_xs_gamma_06", share=0.6),
 }
+ONE_OF_EACH = pytest.mark.parametrize("tiny", ["vit", "edgeface"], indirect=True)
 
 
 def randomize(twin):
@@ -129,6 +130,7 @@ def test_embedding_and_gradient(twin, folder, photos):
     assert error < GRADIENT_TOLERANCE
 
 
+@ONE_OF_EACH
 def test_bfloat16(folder, photos):
     """Kernels are bfloat16, the embedding is float32 and near that of float32."""
     exact, rough = load(folder), load(folder, "bfloat16")
@@ -141,6 +143,7 @@ def test_bfloat16(folder, photos):
     assert jnp.isfinite(gradient).all() and jnp.abs(gradient).max() > 0
 
 
+@ONE_OF_EACH
 def test_gradients_of_an_even_image_are_finite(folder, tiny):
     """No length, spread or deviation that is zero divides anything."""
     network = load(folder)
@@ -152,6 +155,7 @@ def test_gradients_of_an_even_image_are_finite(folder, tiny):
             assert jnp.isfinite(gradient).all()
 
 
+@ONE_OF_EACH
 def test_training(tiny):
     """train() and eval() reach every batch norm; every weight has a gradient."""
     net = nnx.jit(lambda: tiny.build(rngs=nnx.Rngs(0)))()

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from opom_jax.masks.generate import Settings
 from opom_jax.tables import diversity, published
 from opom_jax.tables.diversity import table_6
+from opom_jax.tables.rates import resampled
 from opom_jax.tables.sheet import Sheet
 from opom_jax.tables.study import Masks
 
@@ -35,10 +36,18 @@ def top_1(study, surrogate: str, count: int) -> np.ndarray:
     return np.array([100 - 100 * counts[..., 1] / counts[..., 0] for counts in found])
 
 
-def shown(rates: np.ndarray) -> str:
-    mean = sum(rates) / len(rates)
-    spread = (sum((rates - mean) ** 2) / len(rates)) ** 0.5
-    return f"{mean:.1f}" if len(rates) == 1 else f"{mean:.1f} ± {spread:.1f}"
+def shown(rates: np.ndarray, error: str = "", degrees: int = 0) -> str:
+    """Mean, its error, and how far masks are apart."""
+    mean, count = sum(rates) / len(rates), len(rates)
+    spread = (sum((rates - mean) ** 2) / max(1, count - degrees)) ** 0.5
+    return f"{mean:.1f}{error}" if spread == 0 else f"{mean:.1f}{error} [{spread:.1f}]"
+
+
+def errors(study, surrogate: str, count: int) -> list[str]:
+    """Of the means over masks and black boxes, M-O and M-M: people drawn anew."""
+    masks = Masks(surrogate, BRIEF, diverse=count)
+    found = np.array([study.found_among_masked(masks, TARGETS[t]) for t in BLACK_BOXES[surrogate]])
+    return [f" ± {resampled(found[:, g].swapaxes(0, 1)).std():.1f}" for g in (0, 1)]
 
 
 def test_the_methods_settings_are_those_of_table_2(study, options, monkeypatch):
@@ -64,8 +73,10 @@ def test_cells_are_rates_of_the_counts(study, sixth):
         top = top_1(study, surrogate, int(name.removeprefix("n_M=")))
         stars = ["*" if surrogate == target else "" for target in TARGETS]
         numbers = [shown(top[t, g]) + stars[t] for t in range(3) for g in (0, 1)]
-        mean = top[BLACK_BOXES[surrogate]].mean(0)
-        assert cells == [*numbers, shown(mean[0]), shown(mean[1]), "", ""]
+        mean, error = top[BLACK_BOXES[surrogate]].mean(0), errors(study, surrogate, len(top[0, 0]))
+        means = [shown(mean[g], error[g], degrees=1) for g in (0, 1)]
+        assert cells == [*numbers, *means, "", ""]
+    assert any("[" in cell for cell in sixth.lines[1]) and "[" not in "".join(sixth.lines[0])
 
 
 def test_values_are_those_of_every_mask(study, sixth):

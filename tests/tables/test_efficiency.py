@@ -17,8 +17,10 @@ from opom_jax.tables.study import Masks
 
 @pytest.fixture
 def brief(monkeypatch):
+    """Two steps that show in the tiny world."""
     for name, attack in specific.METHODS.items():
-        monkeypatch.setitem(specific.METHODS, name, dataclasses.replace(attack, steps=2))
+        short = dataclasses.replace(attack, steps=2, step_size=8.0)
+        monkeypatch.setitem(specific.METHODS, name, short)
 
 
 def test_protection_and_time(study, options, brief, monkeypatch):
@@ -29,12 +31,16 @@ def test_protection_and_time(study, options, brief, monkeypatch):
     assert [tuple(line[:2]) for line in sheet.lines] == rows
     for (_, name, mean, error, seconds), line in zip(sheet.values, sheet.lines, strict=True):
         settings = laboratory.IMAGE_SPECIFIC.get(name) or own(name, options)
-        found = np.array([[study.found(Masks("A", settings), target) for target in "ACD"]])
+        masks = Masks("A", settings, also=("B",) if name == "LowKey" else ())
+        found = np.array([[study.found(masks, target) for target in "ACD"]])
         wanted = rates(found, (False, True, True))
         assert (mean, error) == (wanted.mean[0], wanted.error) and seconds > 0
         assert line[2:] == [f"{mean:.1f} ± {error:.1f}", f"{seconds:.3g}"]
     times = [values[-1] for values in sheet.values]
     assert len(set(times[:6])) == 1 and len(set(times[6:])) == 3  # masks of people are only added
+    alone = study.masks(Masks("A", "lowkey"))
+    assert np.abs(alone - study.masks(Masks("A", "lowkey", also=("B",)))).max() > 1
+    assert "GD-UAP ended after at most 2 steps, GAP after 1 epochs." in sheet.notes
     assert sheet.head[-1] == "s for 4 new photos" and "Surrogate A" in sheet.notes[0]
     figure = Figure()
     sheet.draw(figure)

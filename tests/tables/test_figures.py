@@ -1,15 +1,18 @@
-"""Figures 2, 4 and 8 on a tiny world: numbers against the study's counts and cosines."""
+"""Figures 2, 4, 7 and 8 on a tiny world: numbers against the study's counts and cosines."""
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
 from opom_jax.laboratory import METHODS
+from opom_jax.masks.apply import apply_mask
 from opom_jax.masks.generate import Settings
 from opom_jax.tables import figures
 from opom_jax.tables.figures import figure_2, figure_4, figure_8
 from opom_jax.tables.films import Film
+from opom_jax.tables.frames import figure_7
 from opom_jax.tables.study import Masks
+from opom_jax.tables.video import cosines, masks_by_count
 
 OTHERS = {"A": "CD", "B": "ACD"}  # the black boxes
 HULL = Settings(method="convex_hull")
@@ -93,6 +96,31 @@ def test_similarities_of_pairs(study, options):
     bars = drawn(sheet).patches
     heights = np.array([bar.get_height() for bar in bars]).reshape(4, 3)
     np.testing.assert_allclose(heights.ravel(), [values[3] for values in sheet.values])
+
+
+# Figure 7.
+
+
+def test_frames_of_a_film(study, options):
+    draw = np.random.default_rng(0)
+    parts = (draw.integers(0, 256, (n, 16, 16, 3), np.uint8) for n in (2, 3, 9))
+    one = Film("one", *parts)
+    sheet = figure_7(study, options._replace(films=lambda world: [one]))
+    assert [int(line[0]) for line in sheet.lines] == [0, 2, 3, 5, 6, 8]
+    network = study.world.surrogates["A"]
+    (mask,) = masks_by_count(one, network, HULL, (3,))
+    seen = [one.frames, apply_mask(one.frames, mask)]
+    found = {t: cosines(study.world.targets[t], one.prototype, np.stack(seen)) for t in "CD"}
+    assert sheet.values == [
+        ["one", k, t, *found[t][:, k]] for t in "CD" for k in range(len(one.frames))
+    ]
+    means = np.mean([*found.values()], 0)
+    assert sheet.lines[2] == ["3", f"{means[0, 3]:.3f}", f"{means[1, 3]:.3f}"]
+    figure = Figure()
+    sheet.draw(figure)
+    pictures = [axes.images[0].get_array() for axes in figure.axes]
+    np.testing.assert_array_equal(pictures[1], one.frames[2])
+    np.testing.assert_array_equal(pictures[6 + 1], seen[1][2])
 
 
 # Figure 8.

@@ -17,10 +17,9 @@ from opom_jax.networks.registry import NETWORKS
 from opom_jax.tables import paper
 
 PEOPLE, OTHERS = 2, 3
-TABLE = {"commons": 2, "celebrities": 3}
 
 
-@pytest.fixture(params=TABLE)
+@pytest.fixture(params=paper.DATASETS)
 def dataset(request, monkeypatch) -> str:
     """The name of a data set that is complete with few people."""
     small = paper.DATASETS[request.param]._replace(people=PEOPLE, others=OTHERS)
@@ -55,7 +54,7 @@ def folder(dataset, draw, tmp_path) -> Path:
 
 
 def test_a_complete_folder_is_a_world(folder, dataset):
-    assert paper.missing(folder, TABLE[dataset]) == []
+    assert paper.missing(folder, dataset) == []
     world, data = paper.world(folder, dataset), paper.DATASETS[dataset]
     assert world.name == dataset
     assert world.photos.train.shape == (PEOPLE, data.train, 112, 112, 3)
@@ -77,7 +76,7 @@ def test_some_of_the_people(folder, dataset, monkeypatch):
 
 
 def test_an_empty_folder_lacks_everything(dataset, tmp_path):
-    found, data = paper.missing(tmp_path, TABLE[dataset]), paper.DATASETS[dataset]
+    found, data = paper.missing(tmp_path, dataset), paper.DATASETS[dataset]
     names = [data.train_list, data.test_list, data.distractors]
     names += [f"nets/{name}" for name in paper.CONVERTED]
     for name, sentence in zip(names, found, strict=True):
@@ -117,7 +116,7 @@ def _no_network(folder: Path, data: paper.Dataset) -> list[str]:
 @pytest.mark.parametrize("damage", [_no_photo, _short_list, _no_others, _no_network])
 def test_the_one_thing_that_is_missing_is_named(folder, dataset, damage):
     named = damage(folder, paper.DATASETS[dataset])
-    (sentence,) = paper.missing(folder, TABLE[dataset])
+    (sentence,) = paper.missing(folder, dataset)
     assert all(part in sentence for part in named), sentence
     with pytest.raises(InputError) as caught:
         paper.world(folder, dataset)
@@ -126,7 +125,7 @@ def test_the_one_thing_that_is_missing_is_named(folder, dataset, damage):
 
 @pytest.mark.parametrize("name", paper.CONVERTED)
 def test_commands_are_those_of_the_convert_verb(name, tmp_path):
-    sentence = next(s for s in paper.missing(tmp_path, 6) if f"nets/{name}'" in s)
+    sentence = next(s for s in paper.missing(tmp_path, "commons") if f"nets/{name}'" in s)
     verb, *given = shlex.split(sentence.split("`")[1])
     flags = absl_flags.FlagValues()
     assert verb == "convert" and convert.define(flags, ["convert", *given]) == []

@@ -181,6 +181,20 @@ def test_spread_is_over_random_starts(study, options, monkeypatch):
     assert tests == dict.fromkeys(cells, TESTS)
 
 
+def test_table_4_takes_as_many_random_starts(study, options, monkeypatch):
+    monkeypatch.setattr(protection, "TRANSFER", ("FI-UAP",))
+    sheet = table_4(study, options._replace(surrogates=("A",), seeds=2))
+    (line,) = sheet.lines
+    starts = [Masks("A", protection.boosted("FI-UAP", options, seed)) for seed in range(2)]
+    found = counted(study, *starts)
+    wanted = rates(found, BLACK_BOXES["A"])
+    base = counted(study, *[Masks("A", own("FI-UAP", options, seed)) for seed in range(2)])
+    apart, error = above(found, base, BLACK_BOXES["A"])
+    means = f"{shown(wanted.mean[0], wanted.error)} [{wanted.spread:.1f}]"
+    assert line[8:10] == [means, f"{apart:+.1f} ± {error:.1f}"]
+    assert "standard deviation over 2 random starts" in sheet.notes[-1]
+
+
 @pytest.mark.parametrize("number", [2, 3, 4, 5])
 def test_published_means_are_those_of_the_number(study, options, monkeypatch, number):
     monkeypatch.setattr(protection, "ORDER", ("FI-UAP",))
