@@ -50,7 +50,7 @@ def writing(path: Path, part: str = "", first: bool = False) -> Iterator[Path]:
     Raises:
       InputError: the file cannot be written (full disk, read-only folder).
     """
-    partial = path.with_name(".".join(("", path.name, *filter(None, [part]), "partial")))
+    partial = _partial(path, part)
     try:
         yield partial
         if first:
@@ -65,6 +65,10 @@ def writing(path: Path, part: str = "", first: bool = False) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             partial.unlink()
+
+
+def _partial(path: Path, part: str) -> Path:
+    return path.with_name(".".join(("", path.name, *filter(None, [part]), "partial")))
 
 
 def _become(partial: Path, path: Path) -> None:
@@ -92,6 +96,21 @@ def making(folder: Path) -> Iterator[Path]:
         os.rename(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def making_file(path: Path) -> Iterator[Path]:
+    """The same of a file, which any number of processes may make at once."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        if not _works(left.suffixes[-2].removeprefix(".")):
+            left.unlink(missing_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        with suppress(OSError):
+            partial.unlink()
 
 
 def _works(process: str) -> bool:
@@ -177,6 +196,8 @@ def begin(workdir: Path, config: dict, part: str = "", decided: Sequence[str] = 
     if not path.exists():
         with writing(path, part, first=True) as partial:
             partial.write_text(json.dumps(config, indent=1) + "\n")
+    with suppress(OSError):
+        _partial(path, part).unlink()  # of a process that died when the file was there already
     stored = read_config(workdir)
     found = {key: stored.get(key) for key in decided}
     config = config | {k: v for k, v in found.items() if type(v) is int and v > 0}

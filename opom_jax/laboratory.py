@@ -182,7 +182,7 @@ def clean_features(target: Recognizer, photos: Photos, cache: Path) -> Features:
             "pictures": hashlib.sha256(np.ascontiguousarray(pictures).data).hexdigest(),
         }
         shape = len(pictures), target.spec.embedding
-        return cached(cache, key, shape, lambda: extract(_batches(pictures)))
+        return cached(cache, key, shape, lambda out: extract(_batches(pictures), out))
 
     return Features(features(photos.probes), features(photos.distractors))
 

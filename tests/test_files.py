@@ -1,5 +1,6 @@
 """Files whole or not at all, and features that are kept."""
 
+import errno
 import os
 
 import numpy as np
@@ -61,21 +62,55 @@ def test_a_damaged_configuration(tmp_path, text):
 def test_features_are_computed_once_and_again_when_damaged(tmp_path):
     wanted, calls = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32), []
 
-    def compute():
+    def fill(out):
         calls.append(1)
-        return wanted
+        out[:] = wanted
 
     for _ in range(2):
-        np.testing.assert_array_equal(cached(tmp_path, {"k": 1}, (3, 4), compute), wanted)
+        found = cached(tmp_path, {"k": 1}, (3, 4), fill)
+        np.testing.assert_array_equal(found, wanted)
+        assert isinstance(found, np.memmap)  # memory holds what is looked at
     assert len(calls) == 1
     (path,) = tmp_path.iterdir()
     content = bytearray(path.read_bytes())
-    content[content.find(wanted.tobytes()) + 7] ^= 0x40
-    path.write_bytes(content)
-    np.testing.assert_array_equal(cached(tmp_path, {"k": 1}, (3, 4), compute), wanted)
-    assert len(calls) == 2
-    cached(tmp_path, {"k": 2}, (3, 4), compute)
-    assert len(calls) == 3
+    np.testing.assert_array_equal(np.load(path), wanted)
+    for place in (1, content.find(wanted.tobytes()) + 7, -1):  # header, number, checksum
+        changed = content.copy()
+        changed[place] ^= 0x40
+        path.write_bytes(changed)
+        np.testing.assert_array_equal(cached(tmp_path, {"k": 1}, (3, 4), fill), wanted)
+    path.write_bytes(content[:50])
+    cached(tmp_path, {"k": 1}, (3, 4), fill)
+    assert len(calls) == 5 and path.read_bytes() == content
+    cached(tmp_path, {"k": 2}, (3, 4), fill)
+    assert len(calls) == 6
+
+
+def test_features_where_nothing_can_be_written(tmp_path, monkeypatch):
+    def fill(out):
+        out[:] = 7
+
+    (tmp_path / "file").touch()
+    found = [cached(tmp_path / "file", {}, (2, 3), fill)]
+    monkeypatch.setattr(os, "posix_fallocate", _full_disk)
+    found.append(cached(tmp_path / "full", {}, (2, 3), fill))
+    assert all((features == 7).all() and features.shape == (2, 3) for features in found)
+    assert not [*(tmp_path / "full").iterdir()]
+
+
+def _full_disk(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_features_that_fail_leave_nothing(tmp_path):
+    left = tmp_path / f".{'0' * 64}.npy.999999999.partial"
+    with pytest.raises(InputError, match="broken"), files.making_file(tmp_path / "a.npy") as path:
+        path.touch()
+        raise InputError("broken photo")
+    left.touch()
+    with files.making_file(tmp_path / f"{'0' * 64}.npy") as path:
+        path.write_text("whole")
+    assert [found.read_text() for found in tmp_path.iterdir()] == ["whole"]
 
 
 @pytest.mark.parametrize(

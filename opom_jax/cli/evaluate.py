@@ -140,8 +140,8 @@ def _measure(
             "precision": config.precision,
         }
         shape = len(work.photos[what]), network.spec.embedding
-        compute = lambda: extract(pixels(work.photos[what], config.data))  # noqa: E731
-        return cached(cache_folder() / "features", key, shape, compute)
+        fill = lambda out: extract(pixels(work.photos[what], config.data), out)  # noqa: E731
+        return cached(cache_folder() / "features", key, shape, fill)
 
     def masked(paths: Sequence[Path], owners: Sequence[int]) -> list[np.ndarray]:
         each = ([own[k] for k in owners] for own in work.masks)

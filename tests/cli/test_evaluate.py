@@ -55,7 +55,7 @@ def seen(monkeypatch, opom) -> list[np.ndarray]:
                 yield pixels
 
         extract = build(network)
-        return lambda stream: extract(watched(stream))
+        return lambda stream, *out: extract(watched(stream), *out)
 
     monkeypatch.setattr(evaluate, "extractor", spying)
     return batches

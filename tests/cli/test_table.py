@@ -151,12 +151,15 @@ def test_real_data_without_a_network(refused, tmp_path, missing):
     assert refused(flags, tmp_path / "data" / "weights" / table.REAL[missing][0]) == []
 
 
-@pytest.mark.parametrize("flag, lists", [("--table=2", 2), ("--table=3", 3), ("--figure=4", 2)])
-def test_an_incomplete_folder_of_the_authors(refused, tmp_path, flag, lists):
+@pytest.mark.parametrize(
+    "flag, dataset",
+    [("--table=2", "commons"), ("--table=3", "celebrities"), ("--figure=4", "commons")],
+)
+def test_an_incomplete_folder_of_the_authors(refused, tmp_path, flag, dataset):
     """A sentence for everything that is missing."""
     (tmp_path / "data").mkdir()
     more = refused([flag, "--on=paper", f"--data={tmp_path / 'data'}"], "is not complete")
-    assert more == paper.missing(tmp_path / "data", lists) and len(more) == 3 + 9
+    assert more == paper.missing(tmp_path / "data", dataset) and len(more) == 3 + 9
     assert all(line.endswith(".") for line in more)
 
 

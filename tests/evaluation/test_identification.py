@@ -113,6 +113,20 @@ def test_distractors_all_like_the_targets(small_blocks):
     assert_as_looped(probes, gallery, same)
 
 
+@pytest.mark.parametrize("dimension", [128, 512, 2622, 4096])
+def test_ties_of_features_that_are_much_alike(dimension):
+    """Sums of terms of one sign, in which float32 loses most."""
+    rng = np.random.default_rng(dimension)
+    centre = np.abs(rng.standard_normal(dimension))
+    probes, gallery = (
+        unit(centre + 0.1 * rng.standard_normal((sum(PHOTOS), dimension))) for _ in range(2)
+    )
+    copies = gallery[rng.integers(0, len(gallery), 300)]
+    assert_as_looped(probes, gallery, copies)
+    single, double = (probes.astype(t) @ copies.astype(t).T for t in ("f4", "f8"))
+    assert np.abs(single - double).max() < identification._rounding(dimension)
+
+
 class Slices:
     """Rows that can be sliced, and nothing else."""
 

@@ -11,6 +11,7 @@ from opom_jax.masks.batches import Batch
 from opom_jax.masks.diverse import diverse_masks
 from opom_jax.masks.generate import Settings, generate, generator
 from opom_jax.networks import recognizer
+from tests.tiny import SIZE, Small, random_network
 
 
 @pytest.fixture(scope="module")
@@ -33,12 +34,17 @@ def test_one_mask_is_the_methods_own(network, batch, start, dropout):
     assert np.mean(np.abs(found[:, 0] - alone) > 1e-3) < 1e-3
 
 
-def test_padding_moves_no_dropout(network, batch):
-    settings = Settings(steps=2, initial_steps=1, dropout=0.1)
-    alone = Batch(batch.ids[1:], batch.photos[1:, :2], batch.valid[1:, :2])
-    padded = Batch(batch.ids[1:], batch.photos[1:], batch.valid[1:])
-    one, other = (diverse_masks(network, settings, own, 2) for own in (alone, padded))
-    assert np.mean(np.abs(one - other) > 1e-3) < 1e-3
+def test_padding_moves_no_dropout(monkeypatch):
+    tiny = random_network(monkeypatch, Small)
+    photos = np.random.default_rng(0).integers(0, 256, (1, 3, SIZE, SIZE, 3), np.uint8)
+    settings = Settings(method="fi_uap", steps=3, dropout=0.1)
+    made = [
+        diverse_masks(tiny, settings, Batch(np.int32([0]), photos[:, :n], valid), 2)
+        for n, valid in ((2, np.ones((1, 2), "f4")), (3, np.float32([[1, 1, 0]])))
+    ]
+    assert np.mean(np.abs(made[0] - made[1]) > 1e-3) < 0.01
+    other = diverse_masks(tiny, settings, Batch(np.int32([1]), photos, np.ones((1, 3), "f4")), 2)
+    assert np.mean(np.abs(made[0] - other) > 1e-3) > 0.1
 
 
 def _features(network, batch, masks):

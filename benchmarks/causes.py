@@ -1,0 +1,153 @@
+"""python benchmarks/causes.py [--people=20 --surrogate=Softmax --only=NAME,...]
+
+Where docs/results.md has another order than the paper: the same methods with one thing changed,
+on the networks of the package. Prints and stores the mean Top-1 protection of each over the six
+targets, in percent; and how alike two draws of DFANet make the surrogate.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from opom_jax.cli import prepare_jax  # noqa: E402
+
+prepare_jax()
+
+import jax  # noqa: E402
+import numpy as np  # noqa: E402
+from absl import app, flags  # noqa: E402
+
+from benchmarks import timing  # noqa: E402
+from opom_jax import laboratory  # noqa: E402
+from opom_jax.baselines import specific  # noqa: E402
+from opom_jax.baselines.settings import Settings as Baseline  # noqa: E402
+from opom_jax.cli.config import use_precision  # noqa: E402
+from opom_jax.evaluation.features import BATCH, extractor  # noqa: E402
+from opom_jax.evaluation.identification import ranks  # noqa: E402
+from opom_jax.masks.apply import apply_mask  # noqa: E402
+from opom_jax.masks.generate import Settings  # noqa: E402
+from opom_jax.masks.transfer import dfanet  # noqa: E402
+from opom_jax.networks.recognizer import Recognizer, normalize  # noqa: E402
+from opom_jax.tables.worlds import World, zoo  # noqa: E402
+
+FLAGS = flags.FLAGS
+flags.DEFINE_integer("people", 20, "Of the zoo, the first ones.", lower_bound=1)
+flags.DEFINE_enum("surrogate", "Softmax", list(laboratory.SURROGATES), "What makes the masks.")
+flags.DEFINE_list("only", [], "Names of what to do; empty for all.")
+flags.DEFINE_string("out", str(ROOT / "benchmarks" / "results"), "Folder of the CSV.")
+
+Make = Callable[[Recognizer, laboratory.Photos], np.ndarray]  # the masked probes u8[B,H,W,C]
+
+
+def of_people(settings: Settings | Baseline, photos: int = 0) -> Make:
+    """Masks that serve more than one photo, of the first training photos (0: of all)."""
+
+    def make(network: Recognizer, world: laboratory.Photos) -> np.ndarray:
+        made = laboratory.make_masks(network, settings, world.train[:, : photos or None], 4)
+        return laboratory.masked_probes(world, made)
+
+    return make
+
+
+def of_photos(name: str, **changes) -> Make:
+    """A mask for every probe."""
+    attack = dataclasses.replace(specific.METHODS[name], **changes)
+
+    def make(network: Recognizer, world: laboratory.Photos) -> np.ndarray:
+        return apply_mask(world.probes, specific.image_masks([network], attack, world.probes))
+
+    return make
+
+
+def paper(**changes) -> Settings:
+    """ConvexHull as the paper writes objective and update."""
+    return Settings(form="paper", initial_steps=0, **changes)
+
+
+TRANSFER = {"steps": 100, "momentum": 1.0, "dropout": 0.1}
+GROUPS: dict[str, dict[str, Make]] = {
+    "form": {
+        "ConvexHull": of_people(Settings()),
+        "ConvexHull, momentum and DFANet": of_people(Settings(**TRANSFER)),
+        "ConvexHull, paper's form": of_people(paper()),
+        "the same, momentum and DFANet": of_people(paper(**TRANSFER)),
+    },
+    "affine": {
+        f"{method} of {photos} photos": of_people(Settings(method=method), photos)
+        for photos in (3, 5, 10)
+        for method in ("fi_uap", "affine_hull")
+    },
+    "everybody": {
+        "GAP": of_people(Baseline(method="gap")),
+        **{
+            f"FI-UAP-all, {steps} steps": of_people(Baseline(method="fi_uap_all", steps=steps))
+            for steps in (16, 50, 150)
+        },
+    },
+    "photo": {
+        "FIM": of_photos("fim"),
+        "FIM, 50 steps": of_photos("fim", steps=50),
+        "FIM, half of the steps see another view": of_photos("fim", diversity=0.5),
+        "M-DI2-APF, 16 steps": of_photos("m_di2_apf", steps=16),
+        "M-DI2-APF, 50 steps": of_photos("m_di2_apf", steps=50),
+        "M-DI2-APF": of_photos("m_di2_apf"),
+        "M-DI2-APF, every step sees another view": of_photos("m_di2_apf", diversity=1.0),
+    },
+    "gd_uap": {
+        f"GD-UAP, at most {most} steps": of_people(Baseline(method="gd_uap", iterations=most))
+        for most in (400, 10_000)
+    },
+}
+
+
+def top_1(world: World, shown: np.ndarray) -> float:
+    """Mean Top-1 protection of probes u8[B,H,W,C] over the targets, in percent."""
+
+    def batches(pictures: np.ndarray) -> list[np.ndarray]:
+        return [pictures[k : k + BATCH] for k in range(0, len(pictures), BATCH)]
+
+    found, photos = [], world.photos
+    for target in world.targets.values():
+        parts = (shown, photos.probes, photos.distractors)
+        probes, gallery, others = (extractor(target)(batches(part)) for part in parts)
+        found.append(ranks(probes, gallery, photos.counts, others).protection()[0])
+    return float(np.mean(found))
+
+
+def likeness(network: Recognizer, photos: np.ndarray, rate: float) -> float:
+    """Mean cosine of a photo's features by two draws of DFANet."""
+    draws = (dfanet(network.embed, rate, "published", jax.random.key(k)) for k in (0, 1))
+    one, two = (normalize(draw(network.params, photos.astype(np.float32))) for draw in draws)
+    return float((one * two).sum(1).mean())
+
+
+def main(argv: list[str]) -> int:
+    """Makes, measures, writes the CSV."""
+    del argv
+    use_precision("float32")
+    about = {"people": FLAGS.people, "surrogate": FLAGS.surrogate, **timing.machine("float32")}
+    world = zoo(FLAGS.people)
+    network, rows = world.surrogates[FLAGS.surrogate], []
+    alike = likeness(network, world.photos.probes[:BATCH], TRANSFER["dropout"])
+    print(f"two draws of DFANet agree to a cosine of {alike:.2f}", flush=True)
+    for group, variants in GROUPS.items():
+        for name, make in variants.items():
+            if FLAGS.only and group not in FLAGS.only:
+                continue
+            start = perf_counter()
+            shown = make(network, world.photos)
+            seconds = perf_counter() - start
+            rows.append({"group": group, "variant": name, "top1": round(top_1(world, shown), 1)})
+            print(f"{name:45} {rows[-1]['top1']:5.1f}   {seconds:.0f} s", flush=True)
+    about["cosine_of_draws"] = round(alike, 3)
+    timing.write(FLAGS.out, f"causes_{FLAGS.surrogate.lower()}", rows, about)
+    return 0
+
+
+if __name__ == "__main__":
+    app.run(main)
