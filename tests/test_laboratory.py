@@ -88,7 +88,7 @@ def test_zero_masks_leave_ranks_as_they_are(network, photos, tmp_path):
 
 def test_features_are_kept(network, photos, tmp_path, monkeypatch):
     first = laboratory.clean_features(network, photos, tmp_path)
-    assert len(list(tmp_path.glob("*.npz"))) == 2
+    assert len(list(tmp_path.glob("*.npy"))) == 2
     monkeypatch.setattr(laboratory, "extractor", lambda network: pytest.fail)
     again = laboratory.clean_features(network, photos, tmp_path)
     np.testing.assert_array_equal(again.probes, first.probes)
