@@ -29,7 +29,8 @@ from benchmarks import timing  # noqa: E402
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("people", 200, "People.", lower_bound=1)
 flags.DEFINE_integer("photos", 2, "Photos of a person.", lower_bound=1)
-flags.DEFINE_integer("steps", 4, "Steps.", lower_bound=1)
+flags.DEFINE_integer("steps", 16, "Steps.", lower_bound=1)
+flags.DEFINE_integer("people_per_batch", 4, "Stored together.", lower_bound=1)
 flags.DEFINE_integer("kills", 20, "Kills.", lower_bound=1)
 flags.DEFINE_integer("seed", 0, "Of the moments.")
 flags.DEFINE_string("network", "zoo:surrogate_softmax", "Folder of a converted network.")
@@ -55,6 +56,7 @@ def start(people: Path, workdir: Path) -> subprocess.Popen:
         "data.people": people,
         "data.train_per_person": FLAGS.photos,
         "steps": FLAGS.steps,
+        "people_per_batch": FLAGS.people_per_batch,
     }
     given = [f"--config.{key}={value}" for key, value in config.items()]
     command = [sys.executable, str(ROOT / "run.py"), "generate", f"--workdir={workdir}", *given]
@@ -119,8 +121,9 @@ def main(argv: list[str]) -> int:
         equal = content(root / "killed") == content(root / "alone")
     died = sum(row["exit"] < 0 for row in rows)
     print(f"{died} of {len(rows)} runs died; the files are {'' if equal else 'NOT '}byte-equal.")
-    about = {"people": FLAGS.people, "photos": FLAGS.photos, "steps": FLAGS.steps}
-    timing.write(FLAGS.out, "kills", rows, about | {"byte_equal": equal, "said": said} | machine)
+    names = ("people", "photos", "steps", "people_per_batch")
+    about = {name: FLAGS[name].value for name in names} | {"byte_equal": equal, "said": said}
+    timing.write(FLAGS.out, "kills", rows, about | machine)
     return int(not (equal and died == len(rows)))
 
 

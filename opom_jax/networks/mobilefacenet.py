@@ -6,7 +6,7 @@ from functools import partial
 import jax
 from flax import nnx
 
-from opom_jax.networks.layers import Conv, DepthwiseConv, PReLU, batch_norm
+from opom_jax.networks.layers import Conv, DepthwiseConv, PReLU, batch_norm, relu6
 
 # (expansion, channels, repeats, stride of the first) of each group of bottlenecks
 STANDARD = ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 1), (4, 128, 1, 2), (2, 128, 2, 1))
@@ -17,7 +17,7 @@ NARROW_185K = ((2, 16, 5, 2), (4, 32, 1, 2), (2, 32, 5, 1), (4, 48, 1, 2), (2, 9
 def _activation(name: str, channels: int, rngs: nnx.Rngs):
     if name == "prelu":
         return PReLU(channels, rngs=rngs)
-    return {"relu": jax.nn.relu, "relu6": jax.nn.relu6, "none": lambda x: x}[name]
+    return {"relu": jax.nn.relu, "relu6": relu6, "none": lambda x: x}[name]
 
 
 class ConvBlock(nnx.Module):

@@ -13,7 +13,7 @@ from jax import lax
 from opom_jax.networks import winograd
 from opom_jax.networks.convolution import convolution, known_of
 from opom_jax.networks.depthwise import depthwise
-from opom_jax.networks.layers import Conv, DepthwiseConv, FlatDense, PReLU
+from opom_jax.networks.layers import Conv, DepthwiseConv, FlatDense, PReLU, relu6
 
 TOLERANCE = 1e-5  # of the largest value
 # height, width, kernel, stride, padding
@@ -287,6 +287,14 @@ def test_prelu():
     np.testing.assert_array_equal(y[0, :, 0], [[1, 1, 1], [-0.5, 2, 0], [0, 0, 0]])
     (gradient,) = vjp(jnp.ones_like(y))
     np.testing.assert_array_equal(gradient[0, :, 0], [[1, 1, 1], [0.5, -2, 0], [0.5, -2, 0]])
+
+
+def test_relu6():
+    x = jnp.array([[-1.0, 0.0, 0.5, 5.9, 6.0, 7.0]])
+    y, vjp = jax.vjp(relu6, x)
+    np.testing.assert_array_equal(y, jax.nn.relu6(x))
+    np.testing.assert_array_equal(vjp(jnp.ones_like(y))[0], [[0, 0, 1, 1, 0, 0]])
+    assert relu6(x.astype(jnp.bfloat16)).dtype == jnp.bfloat16
 
 
 def test_flat_dense():
