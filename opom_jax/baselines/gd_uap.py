@@ -2,7 +2,8 @@
 
     minimise over the mask   - sum_i log prod_j |l_j(X_i + mask)|,   |mask|_inf < epsilon
 
-The l_j are the network's taps: the ends of all residual blocks and the convolutions outside them.
+The l_j are the network's taps: the ends of its residual blocks, or of what it has in their place,
+and of its first and last convolutions outside them.
 Adam starts from uniform noise, as in GD-UAP (Mopuri, Ganeshan & Babu, TPAMI 2018); `checks.py` has
 the saturation of the noise and the end.
 """

@@ -29,7 +29,7 @@ from opom_jax.cli.made import diverse_of, made_from, run_of, surrogates_of, whit
 from opom_jax.cli.photos import pixels, under_masks
 from opom_jax.cli.progress import Progress
 from opom_jax.data import images
-from opom_jax.data.people import Person, flat_images
+from opom_jax.data.people import Paths, Person, flat_images
 from opom_jax.errors import InputError
 from opom_jax.evaluation import report
 from opom_jax.evaluation.features import cached, check_features, extractor
@@ -109,7 +109,7 @@ def _checked(config: options.Config, workdir: Path) -> Work:
         raise InputError("config.data.distractors is missing; name a folder or a list of images.")
     list_format = data.distractors_format or data.list_format
     photos: dict[str, Sequence[Path]] = {
-        "probes": [path for person in people for path in person.probes],
+        "probes": Paths(path for person in people for path in person.probes),
         "distractors": flat_images(data.distractors, data.root, list_format),
     }
     trial = verify.load(data, people)

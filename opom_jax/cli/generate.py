@@ -12,6 +12,7 @@ process. --coordinator=HOST:PORT (or auto) has them meet through jax.distributed
 
 import hashlib
 import json
+from array import array
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -83,9 +84,9 @@ def run(flags: absl_flags.FlagValues) -> None:
         size = store.config["people_per_batch"]
         make = _maker(network, settings, size, workdir, config.diverse)
         if universal:  # of all or none, and itself takes them in batches
-            left, together = [] if store.done(own.ids) else [*own.ids], len(people)
+            left, together = own.ids[:0] if store.done(own.ids) else own.ids, len(people)
         else:
-            left = [person for person in own.ids if not store.done([person])]
+            left = array("q", (person for person in own.ids if not store.done([person])))
             together = size * parallel.devices_for(len(own.ids), size)
         _make(store, make, network.name, own, left, together, config.data)
     print(f"{len(own.ids) * max(1, config.diverse)} masks: {workdir / 'masks'}")
@@ -141,12 +142,11 @@ def _make(
 ) -> None:
     """Makes the masks that are left, `size` people at once. While a batch is computed the next one
     is read and the last one written."""
-    pending = [left[start : start + size] for start in range(0, len(left), size)]
     finished, idle = len(own.ids) - len(left), Idle()
     progress = Progress("generate", "people", finished)
-    reader, written = own.batches(pending, size, data), None
+    reader, written = own.batches(left, size, data), None
     with closing(reader), ThreadPoolExecutor(1, "masks") as writer:
-        for ids in pending:
+        for ids in shares.groups(left, size):
             with idle:
                 batch = next(reader)
             with fitting(size, SMALLER):

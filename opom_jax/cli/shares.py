@@ -30,7 +30,7 @@ class Own(NamedTuple):
     people: Sequence[Person]
     most: int
     ids: range
-    prints: bytes
+    prints: bytearray
 
     def agrees(self, line: dict) -> bool:
         """Whether the photos are those of a line of the journal."""
@@ -50,20 +50,19 @@ class Own(NamedTuple):
             for k, person in enumerate(ids)
         ]
 
-    def batches(
-        self, pending: Sequence[Sequence[int]], size: int, data
-    ) -> Generator[Batch, None, None]:
-        """The photos of batches of people, read ahead. Every batch has the same shape: people and
-        photos that are missing repeat the last person and the first photo and count for nothing."""
+    def batches(self, left: Sequence[int], size: int, data) -> Generator[Batch, None, None]:
+        """The photos of these people, `size` at once, read ahead. Every batch has the same shape:
+        people and photos that are missing repeat the last person and the first photo and count for
+        nothing."""
 
         def paths(ids: Sequence[int]) -> Iterator[Path]:
             for person in (*ids, *[ids[-1]] * (size - len(ids))):
                 own = self.people[person].train
                 yield from [*own, *[own[0]] * (self.most - len(own))]
 
-        each = (list(paths(ids)) for ids in pending)
+        each = (list(paths(ids)) for ids in groups(left, size))
         read = images.read_batches(each, data.image_size, data.resize)
-        for ids, pixels in zip(pending, read, strict=True):
+        for ids, pixels in zip(groups(left, size), read, strict=True):
             counts = np.array([len(self.people[person].train) for person in ids])
             rows = np.minimum(np.arange(size), len(ids) - 1)
             yield Batch(
@@ -75,6 +74,11 @@ class Own(NamedTuple):
     def _print(self, person: int) -> str:
         place = 32 * self.ids.index(person)
         return self.prints[place : place + 32].hex()
+
+
+def groups(people: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    """The people, `size` at once."""
+    return (people[start : start + size] for start in range(0, len(people), size))
 
 
 def define(flags: absl_flags.FlagValues) -> None:
@@ -109,4 +113,4 @@ def inspected(people: Sequence[Person], most: int, share: parallel.Share, data) 
     for digest in images.inspect_each(groups, data.image_size, data.resize):
         prints += bytes.fromhex(digest)
         progress(len(prints) // 32, len(ids))
-    return Own(people, most, ids, bytes(prints))
+    return Own(people, most, ids, prints)

@@ -92,6 +92,8 @@ def run(flags: absl_flags.FlagValues) -> None:
     for names, readers in READ_BY.items():
         if f"{kind}{number}" not in readers:
             refuse(flags, names, f"--{kind}={number}")
+    if flags.films:
+        refuse(flags, ("people",), "--films")
     for name in ("memory_gib", "momentum", "dropout"):
         value: float = flags[name].value  # pyright: ignore
         if not math.isfinite(value):
@@ -174,12 +176,12 @@ def _real_data(flags: absl_flags.FlagValues) -> str:
 
 
 def _world(flags: absl_flags.FlagValues, dataset: str, folder: Path) -> worlds.World:
+    count = 1 if flags.films else flags.people  # films have people of their own
     if flags.on == "zoo":
-        count = 1 if flags.films else flags.people or ZOO_PEOPLE  # films have people of their own
-        return worlds.zoo(count, Progress("drawing people", "photos"))
+        return worlds.zoo(count or ZOO_PEOPLE, Progress("drawing people", "photos"))
     if flags.on == "real":
-        return _real(Path(_real_data(flags)), folder, flags.people)
-    return paper.world(flags.data or "data", dataset, flags.people)
+        return _real(Path(_real_data(flags)), folder, count)
+    return paper.world(flags.data or "data", dataset, count)
 
 
 def _real(data: Path, folder: Path, limit: int) -> worlds.World:

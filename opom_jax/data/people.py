@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import groupby, islice
 from pathlib import Path
-from typing import NamedTuple, overload
+from typing import NamedTuple, Self, TypeVar, overload
 
 import numpy as np
 
@@ -20,7 +20,9 @@ from opom_jax.errors import InputError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
 
-BLOCK = 64  # people packed together
+BLOCK = 64  # packed together
+
+T = TypeVar("T")
 
 
 class Person(NamedTuple):
@@ -31,12 +33,12 @@ class Person(NamedTuple):
     probes: tuple[Path, ...]
 
 
-class People(Sequence[Person]):
-    """People in little memory: tens of bytes each, so that there may be millions of photos. A
-    person is unpacked when it is looked at."""
+class Packed(Sequence[T]):
+    """Anything with paths in little memory: tens of bytes each, so that there may be millions of
+    photos. It is unpacked when it is looked at."""
 
-    def __init__(self, people: Iterable[Person]):
-        lines, self._blocks, self._count = map(_line, people), [], 0
+    def __init__(self, entries: Iterable[T]):
+        lines, self._blocks, self._count = map(self._line, entries), [], 0
         while block := list(islice(lines, BLOCK)):
             self._blocks.append(zlib.compress("\n".join(block).encode()))
             self._count += len(block)
@@ -46,22 +48,53 @@ class People(Sequence[Person]):
         return self._count
 
     @overload
-    def __getitem__(self, which: int) -> Person: ...
+    def __getitem__(self, which: int) -> T: ...
     @overload
-    def __getitem__(self, which: slice) -> "People": ...
+    def __getitem__(self, which: slice) -> Self: ...
     def __getitem__(self, which):
         if isinstance(which, slice):
-            return People(self[k] for k in range(*which.indices(len(self))))
+            return type(self)(self[k] for k in range(*which.indices(len(self))))
         block, line = divmod(range(self._count)[which], BLOCK)
-        name, train, probes = json.loads(self._lines(block)[line])
-        return Person(name, tuple(map(Path, train)), tuple(map(Path, probes)))
+        return self._entry(self._lines(block)[line])
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and list(self) == list(other)
 
+    @staticmethod
+    def _line(entry: T) -> str:
+        """It as text without line ends."""
+        raise NotImplementedError
 
-def _line(person: Person) -> str:
-    return json.dumps([person.name, list(map(str, person.train)), list(map(str, person.probes))])
+    @staticmethod
+    def _entry(line: bytes) -> T:
+        """It again."""
+        raise NotImplementedError
+
+
+class People(Packed[Person]):
+    """People, packed."""
+
+    @staticmethod
+    def _line(entry: Person) -> str:
+        photos = (list(map(str, own)) for own in (entry.train, entry.probes))
+        return json.dumps([entry.name, *photos])
+
+    @staticmethod
+    def _entry(line: bytes) -> Person:
+        name, train, probes = json.loads(line)
+        return Person(name, tuple(map(Path, train)), tuple(map(Path, probes)))
+
+
+class Paths(Packed[Path]):
+    """Paths of photos, packed."""
+
+    @staticmethod
+    def _line(entry: Path) -> str:
+        return json.dumps(str(entry))
+
+    @staticmethod
+    def _entry(line: bytes) -> Path:
+        return Path(json.loads(line))
 
 
 def from_folder(folder: StrPath, train_per_person: int, limit: int = 0) -> People:
@@ -139,10 +172,8 @@ def from_lists(
     return People(islice(people, limit or None))
 
 
-def flat_images(
-    folder_or_list: StrPath, root: StrPath = "", list_format: str = "path"
-) -> list[Path]:
-    """Images without people, such as distractors.
+def flat_images(folder_or_list: StrPath, root: StrPath = "", list_format: str = "path") -> Paths:
+    """Images without people, such as distractors; there may be millions.
 
     Args:
       folder_or_list: a folder, searched through sub-folders and links and sorted by path, or a
@@ -153,20 +184,26 @@ def flat_images(
       InputError: no images, an unreadable folder or list, a bad line or missing image.
     """
     if not os.path.isdir(folder_or_list):
-        return list(read_list(folder_or_list, root, list_format))
-    found: list[Path] = []
-    folders, seen = [Path(folder_or_list)], set()
-    while folders:
-        folder = folders.pop()
-        if (real := os.path.realpath(folder)) in seen:  # a link may lead back up
-            continue
-        seen.add(real)
-        entries = _entries(folder)
-        found += _photos(entries)
-        folders += filter(os.path.isdir, entries)
+        return Paths(read_list(folder_or_list, root, list_format))
+    found = Paths(_below(Path(folder_or_list)))
     if not found:
         raise InputError(f"{str(folder_or_list)!r} has no images; give a folder that has some.")
-    return sorted(found)
+    return found
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """The images of a folder and of those in it, each folder once, sorted by path."""
+    entries, seen = [iter([folder])], set()
+    while entries:
+        entry = next(entries[-1], None)
+        if entry is None:
+            entries.pop()
+        elif os.path.isdir(entry):
+            if (real := os.path.realpath(entry)) not in seen:  # a link may lead back up
+                seen.add(real)
+                entries.append(iter(_entries(entry)))
+        elif entry.suffix.lower() in SUFFIXES:
+            yield entry
 
 
 def _check_counts(**counts: int) -> None:

@@ -75,6 +75,10 @@ REFUSED = {
     "no films": (["--figure=8", "--films={root}/empty"], ["{root}/empty' has no films"]),
     "no folder of films": (["--figure=8", "--films={root}/nowhere"], ["has no films"]),
     "films without frames": (["--figure=8", "--films={root}/films"], ["films/one/frames"]),
+    "people with films": (
+        ["--figure=8", "--films={root}/films", "--people=3"],
+        ["--people means nothing for --films; leave it out"],
+    ),
     "films of another figure": (
         ["--figure=4", "--films={root}/films"],
         ["--films means nothing for --figure=4; leave it out"],
