@@ -55,14 +55,14 @@ class Store:
 
     Args:
       workdir: made if needed.
-      config: JSON-like; must equal what the folder was started with.
+      config: JSON-like, with the number of "people"; must equal what the folder was started with.
       share: of this process.
       decided: see `files.begin`.
       agrees: whether a line of the journal is of the same photos.
 
     Attributes:
       config: what the folder was started with.
-      recorded: numbers of the people who have a line.
+      recorded: bool[P], who has a line.
 
     Raises:
       InputError: another configuration's masks, another process at work, an unwritable folder.
@@ -80,7 +80,7 @@ class Store:
         alone = share.count == 1
         self.part = "" if alone else f"process-{share.index}"
         self.journal = workdir / ("metrics.jsonl" if alone else f"metrics-{share.index}.jsonl")
-        self.recorded: set[int] = set()
+        self.recorded = np.zeros(config["people"], bool)
 
     def __enter__(self) -> "Store":
         with ExitStack() as stack:
@@ -103,7 +103,7 @@ class Store:
         """Whether masks and metrics of all these people are there, and whole."""
         most = epsilon_of(self.config)
         return all(
-            p in self.recorded and all(_whole(path, most) for path in self._paths(p))
+            self.recorded[p] and all(_whole(path, most) for path in self._paths(p))
             for p in people
         )
 
@@ -117,10 +117,10 @@ class Store:
         new = [
             {"id": person} | line
             for person, line in zip(people, lines, strict=True)
-            if person not in self.recorded
+            if not self.recorded[person]
         ]
         files.append(self.journal, new)
-        self.recorded.update(people)
+        self.recorded[list(people)] = True
 
     def _paths(self, person: int) -> list[Path]:
         return mask_paths(self.workdir, person, self.config.get("diverse", 0))
@@ -139,17 +139,17 @@ class Store:
                 leftover.unlink()
         for path in journals(self.workdir):
             own = not self.part or path == self.journal  # who is alone mends what others left
-            for line in files.journal(path, _has_number, mend=own):
+            for line in files.journal(path, self._has_number, mend=own):
                 if not self.agrees(line):
                     raise InputError(
                         f"The photos of {line.get('name')} are not those of which {path} says that "
                         "a mask was made; use another --workdir."
                     )
-                self.recorded.add(line["id"])
+                self.recorded[line["id"]] = True
 
-
-def _has_number(line: dict) -> bool:
-    return isinstance(line.get("id"), int)
+    def _has_number(self, line: dict) -> bool:
+        person = line.get("id")
+        return type(person) is int and 0 <= person < len(self.recorded)
 
 
 def _whole(path: Path, epsilon: float) -> bool:
