@@ -12,11 +12,7 @@ from opom_jax.files import cache_folder, private_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# Four devices; the library of the command line; a third less time in the compiler, most of ours.
-_FLAGS = (
-    "--xla_force_host_platform_device_count=4 --xla_cpu_experimental_ynn_fusion_type= "
-    "--xla_backend_optimization_level=1"
-)
+_FLAGS = "--xla_force_host_platform_device_count=4 --xla_cpu_experimental_ynn_fusion_type="
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAGS}".strip()
 
 import jax  # noqa: E402
