@@ -1,9 +1,7 @@
 """The folder of masks: what it holds, what it refuses, and what is left after any interruption."""
 
-import itertools
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -285,53 +283,61 @@ def test_a_write_error_without_a_number(tmp_path, monkeypatch):
     assert set(files(tmp_path)) == {"config.json"}
 
 
-# Writes a run, and is killed before the given one of its changes to the folder: a mask counts
-# once more when half of it is written.
+# Processes that write a run each, into <folder>/<moment>, and are killed before so many changes to
+# it, until one comes to its end: a mask counts once more when half of it is written.
 DYING = """
-import itertools, os, signal, sys
+import itertools, os, pathlib, signal, sys
 import numpy as np
 from test_store import write
 
-workdir, moment = sys.argv[1], int(sys.argv[2])
-count, save = itertools.count(), np.save
+def dies(workdir, moment):
+    count, save = itertools.count(), np.save
 
-def passed():
-    if next(count) == moment:
-        os.kill(os.getpid(), signal.SIGKILL)
+    def passed():
+        if next(count) == moment:
+            os.kill(os.getpid(), signal.SIGKILL)
 
-def hook(event, arguments):
-    changes = ("open", "os.mkdir", "os.rename", "os.remove", "os.truncate")
-    if event in changes and str(arguments[0]).startswith(workdir):
+    def hook(event, arguments):
+        changes = ("open", "os.mkdir", "os.rename", "os.remove", "os.truncate")
+        if event in changes and str(arguments[0]).startswith(workdir):
+            passed()
+
+    def halving(file, array):
+        save(file, array)
+        size = file.tell()
+        file.truncate(size // 2)
         passed()
+        file.seek(0)
+        save(file, array)
 
-def halving(file, array):
-    save(file, array)
-    size = file.tell()
-    file.truncate(size // 2)
-    passed()
-    file.seek(0)
-    save(file, array)
+    np.save = halving
+    sys.addaudithook(hook)
+    write(pathlib.Path(workdir))
+    os._exit(0)
 
-np.save = halving
-sys.addaudithook(hook)
-write(__import__("pathlib").Path(workdir))
+for moment in itertools.count():
+    child = os.fork() or dies(f"{sys.argv[1]}/{moment}", moment)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code != -signal.SIGKILL:
+        sys.exit(code)
 """
 
 
 def test_killed_at_any_moment(tmp_path):
-    wanted = tmp_path / "undisturbed"
+    wanted, died = tmp_path / "undisturbed", tmp_path / "died"
     write(wanted)
+    died.mkdir()
     path = os.pathsep.join((str(Path(__file__).parents[2]), str(Path(__file__).parent)))
-    for moment in itertools.count():
-        workdir = tmp_path / str(moment)
-        command = [sys.executable, "-c", DYING, str(workdir), str(moment)]
-        environment = os.environ | {"PYTHONPATH": path}
-        died = subprocess.run(command, env=environment, capture_output=True, text=True)
-        if died.returncode == 0:
-            break
-        assert died.returncode == -signal.SIGKILL, died.stderr
+    command = [sys.executable, "-c", DYING, str(died)]
+    ran = subprocess.run(
+        command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stderr
+    moments = len(list(died.iterdir()))  # before the first change there is no folder
+    for moment in range(moments + 1):
+        workdir = died / str(moment)
         for mask in (workdir / "masks").glob("mask_id*"):
             assert mask.read_bytes() == (wanted / "masks" / mask.name).read_bytes()
         write(workdir)
         assert files(workdir) == files(wanted)
-    assert moment > 15
+    assert moments > 15
