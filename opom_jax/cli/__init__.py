@@ -5,7 +5,6 @@ A verb's module is imported only when it is called. Whatever is wrong with the i
 sentence on standard error and exit code 2, before anything is computed.
 """
 
-import ctypes
 import importlib
 import os
 import re
@@ -15,6 +14,7 @@ from collections.abc import Iterable
 
 from absl import flags as absl_flags
 
+from opom_jax import heap
 from opom_jax.errors import InputError
 from opom_jax.files import cache_folder, private_folder
 
@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def prepare_jax() -> None:
     """Settings of the process that must stand before JAX starts: memory, CPU library, cache."""
-    _keep_memory()
+    heap.keep()
     if _CPU_FLAG not in os.environ.get("XLA_FLAGS", ""):
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_CPU_FLAG}".strip()
     warnings.filterwarnings("ignore", message="JAXopt is no longer maintained")
@@ -79,19 +79,6 @@ def prepare_jax() -> None:
     folder = cache_folder() / "xla"
     if private_folder(folder):
         jax.config.update("jax_compilation_cache_dir", str(folder))
-
-
-def _keep_memory() -> None:
-    """Has glibc keep what is freed for the next step, where there is glibc.
-
-    It would hand large arrays back to the system, which zeroes their pages anew in every step: a
-    fifth of the CPU time. One heap, grown and never trimmed, no mapping of single arrays.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        arenas, mappings, trim, pad = -8, -4, -1, -2  # names of malloc.h
-        for parameter, value in ((arenas, 1), (mappings, 0), (trim, -1), (pad, 64 << 20)):
-            mallopt(parameter, value)
 
 
 def _parse(module, argv: list[str]) -> absl_flags.FlagValues | None:

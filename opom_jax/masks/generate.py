@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from opom_jax import parallel
+from opom_jax import heap, parallel
 from opom_jax.errors import InputError
 from opom_jax.masks import transfer
 from opom_jax.masks.batches import Batch, Made, Progress, equal_batches
@@ -26,6 +26,7 @@ from opom_jax.masks.update import FORMS, Rule, State, init, update
 from opom_jax.networks.recognizer import Params, Recognizer, Team, normalize
 
 STARTS = ("published", "person")
+KEPT = 16  # steps for which freed memory is kept
 
 
 @dataclasses.dataclass(frozen=True)
@@ -273,6 +274,8 @@ def generate(
     for count in range(settings.steps):
         state, metrics = compiled.step(params, state, ids, photos, clean, valid, np.int32(count))
         history.append(metrics)
+        if (count + 1) % KEPT == 0:
+            heap.give_back()
     stacked = jax.tree.map(lambda *values: np.stack(values, 1), *jax.device_get(history))
     return np.asarray(state.mask), stacked
 

@@ -103,8 +103,7 @@ class Store:
         """Whether masks and metrics of all these people are there, and whole."""
         most = epsilon_of(self.config)
         return all(
-            self.recorded[p] and all(_whole(path, most) for path in self._paths(p))
-            for p in people
+            self.recorded[p] and all(_whole(path, most) for path in self._paths(p)) for p in people
         )
 
     def write(self, people: Sequence[int], masks: np.ndarray, lines: Sequence[dict]) -> None:
