@@ -1,7 +1,7 @@
 """Keras twins of Chameleon's Keras recognisers, with the names of layers that deepface gives them.
 
-Written with keras.layers on the JAX backend, apart from `opom_jax`, so that widths, paddings and
-orders are said twice. Build and call them within `plain()`.
+Written with keras.layers on the torch backend, which compiles nothing, apart from `opom_jax`, so
+that widths, paddings and orders are said twice. Build and call them within `plain()`.
 """
 
 import contextlib
@@ -9,10 +9,9 @@ import os
 import warnings
 from collections.abc import Iterator
 
-os.environ["KERAS_BACKEND"] = "jax"
+os.environ["KERAS_BACKEND"] = "torch"
 
 import h5py  # noqa: E402
-import jax  # noqa: E402
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
 from keras import layers, ops  # noqa: E402
@@ -20,8 +19,8 @@ from keras import layers, ops  # noqa: E402
 
 @contextlib.contextmanager
 def plain() -> Iterator[None]:
-    """Lets Keras promote ranks, and convert its variables as NumPy 1 did; our own code may not."""
-    with jax.numpy_rank_promotion("allow"), warnings.catch_warnings():
+    """Lets Keras convert its variables as NumPy 1 did."""
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         yield
 
@@ -44,13 +43,8 @@ def draw(model: keras.Model, gain: float) -> None:
 
 def outputs(model: keras.Model, images: np.ndarray) -> np.ndarray:
     """What the model, or its first head, makes of f32[B,H,W,3]."""
-
-    def call(x):
-        return model(x, training=False)
-
-    numpy = any(isinstance(layer, LocallyConnected2D) for layer in model.layers)
-    made = (call if numpy else jax.jit(call))(images)
-    return np.asarray(made[0] if isinstance(made, list) else made)
+    made = model(images, training=False)
+    return ops.convert_to_numpy(made[0] if isinstance(made, list) else made)
 
 
 def save_as_deepface(model: keras.Model, path) -> None:
@@ -60,7 +54,7 @@ def save_as_deepface(model: keras.Model, path) -> None:
         for layer in model.layers:
             group = file.create_group(layer.name)
             for weight in layer.weights:
-                group[f"{layer.name}/{weight.name}:0"] = np.asarray(weight.value)
+                group[f"{layer.name}/{weight.name}:0"] = ops.convert_to_numpy(weight.value)
 
 
 # ArcFace.

@@ -24,6 +24,7 @@ from flax import nnx
 from opom_jax.baselines.generator import first_params
 from opom_jax.baselines.settings import Settings
 from opom_jax.checkpoints import Checkpoints
+from opom_jax.draws import drawn
 from opom_jax.masks import generate as masks
 from opom_jax.masks.batches import Batch, Made, Progress
 from opom_jax.networks.recognizer import Params, Recognizer, normalize
@@ -112,7 +113,7 @@ def training(
 ) -> Training:
     """A training with the `embed` of one kind of network on photos of shape (H, W)."""
     graph, params = first_params(settings.width, settings.blocks, settings.seed)
-    pattern = jax.random.uniform(jax.random.key(settings.seed), (1, *shape, 3))
+    pattern = drawn(jax.random.uniform, jax.random.key(settings.seed), (1, *shape, 3))
     rule = optax.adam(settings.learning_rate, b1=BETA)
     fi_uap = settings.fi_uap()
 

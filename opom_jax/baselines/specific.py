@@ -23,6 +23,7 @@ from opom_jax.baselines.specific_objectives import (
     lowkey,
     ssim_distance,
 )
+from opom_jax.draws import drawn
 from opom_jax.masks.transfer import input_diversity
 from opom_jax.networks.recognizer import Params, Recognizer
 
@@ -121,7 +122,8 @@ def _compiled(embeds: tuple[Callable[[Params, jax.Array], jax.Array], ...], atta
         key = jax.random.fold_in(key, number)
         clean = tuple(network(photo[None])[0] for network in bound(params))
         start = jax.random.fold_in(key, 0)
-        noise = jax.random.uniform(start, photo.shape, minval=-attack.noise, maxval=attack.noise)
+        limits = {"minval": -attack.noise, "maxval": attack.noise}
+        noise = drawn(jax.random.uniform, start, photo.shape, **limits)
         return Scene(photo, clean, key), State(photo + noise, jnp.zeros_like(photo))
 
     def step(params, scene: Scene, state: State, count):

@@ -20,6 +20,7 @@ from PIL import Image
 from opom_jax.data.portrait.head import SIZE
 from opom_jax.data.portrait.paint import BACKGROUND, COMPLEXION, MARKS
 from opom_jax.data.portrait.render import render
+from opom_jax.draws import drawn
 
 CHUNK = 16  # faces rendered by one compiled call
 
@@ -334,7 +335,7 @@ def _drawn(
 @cache
 def _render():
     def one(i, p, seed):
-        words = jax.random.bits(jax.random.key(seed), (3, SIZE, SIZE))
+        words = drawn(jax.random.bits, jax.random.key(seed), (3, SIZE, SIZE))
         four = jnp.stack([words >> shift & 255 for shift in (0, 8, 16, 24)]).astype("float32")
         noise = (four.sum(0) - 510) / 147.8  # the sum of four bytes is nearly normal
         return render(i, p, noise).round().astype("uint8")

@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from opom_jax import heap, parallel
+from opom_jax import parallel
+from opom_jax.draws import drawn
 from opom_jax.errors import InputError
 from opom_jax.masks import transfer
 from opom_jax.masks.batches import Batch, Made, Progress, equal_batches
@@ -26,7 +27,6 @@ from opom_jax.masks.update import FORMS, Rule, State, init, update
 from opom_jax.networks.recognizer import Params, Recognizer, Team, normalize
 
 STARTS = ("published", "person")
-KEPT = 16  # steps for which freed memory is kept
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,10 +132,8 @@ def person_noise(settings: Settings, person: jax.Array, shape: tuple[int, ...]) 
     """
     key = jax.random.fold_in(jax.random.key(settings.seed), person)
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(shape[0]))
-    epsilon = settings.epsilon
-    return jax.vmap(lambda k: jax.random.uniform(k, shape[1:], minval=-epsilon, maxval=epsilon))(
-        keys
-    )
+    limits = {"minval": -settings.epsilon, "maxval": settings.epsilon}
+    return jax.vmap(lambda key: drawn(jax.random.uniform, key, shape[1:], **limits))(keys)
 
 
 def rule(settings: Settings) -> Rule:
@@ -274,8 +272,6 @@ def generate(
     for count in range(settings.steps):
         state, metrics = compiled.step(params, state, ids, photos, clean, valid, np.int32(count))
         history.append(metrics)
-        if (count + 1) % KEPT == 0:
-            heap.give_back()
     stacked = jax.tree.map(lambda *values: np.stack(values, 1), *jax.device_get(history))
     return np.asarray(state.mask), stacked
 

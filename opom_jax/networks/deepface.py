@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from opom_jax.draws import drawn
 from opom_jax.networks.layers import Conv, FlatDense, halved, max_pool
 
 WIDTHS = (32, 16, 16, 16, 16)
@@ -28,7 +29,7 @@ class LocallyConnected(nnx.Module):
         values = size * size * inputs
         init = nnx.initializers.normal((2 / values) ** 0.5)
         shape = (self.side, self.side, values, outputs)
-        self.kernel = nnx.Param(init(rngs.params(), shape, jnp.float32))
+        self.kernel = nnx.Param(drawn(init, rngs.params(), shape))
         self.bias = nnx.Param(jnp.zeros((self.side, self.side, outputs)))
 
     def __call__(self, x: jax.Array) -> jax.Array:

@@ -3,15 +3,18 @@
 Arrays are NHWC, kernels HWIO.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from functools import partial, reduce
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
+from opom_jax.draws import drawn
 from opom_jax.errors import InputError
 from opom_jax.networks.convolution import Known, Sides, convolution, known_of, pair
 from opom_jax.networks.depthwise import depthwise
@@ -19,6 +22,19 @@ from opom_jax.networks.depthwise import depthwise
 BATCH_NORM_EPSILON = 1e-5
 MXNET_EPSILON = 2e-5  # at the ends of all MXNet targets
 Change = Callable[[int, jax.Array], jax.Array]  # (place, output) -> output, see `on_outputs`
+
+
+def abstract(build: Callable[[nnx.Rngs], nnx.Module]) -> nnx.Module:
+    """What `build` makes, with shapes instead of numbers; nothing is computed.
+
+    Every layer has the same key: to count keys under a trace takes most of the time.
+    """
+
+    def made() -> nnx.Module:
+        key = jax.random.key(0)
+        return build(cast(nnx.Rngs, SimpleNamespace(params=lambda: key)))
+
+    return nnx.eval_shape(made)
 
 
 def halved(size: int, factor: int) -> int:
@@ -59,6 +75,12 @@ def unit_length(x: jax.Array, floor: float = 1e-12) -> jax.Array:
     return x * lax.rsqrt(jnp.maximum(jnp.sum(x**2, -1, keepdims=True), floor))
 
 
+def he_normal(inputs: int) -> Callable[..., jax.Array]:
+    """(key, shape) -> normal f32 of variance 2 / inputs, cut at two deviations (He et al.)."""
+    cut = 0.87962566103423978  # deviation of what is left of a unit normal
+    return nnx.initializers.truncated_normal((2 / inputs) ** 0.5 / cut)
+
+
 class Conv(nnx.Module):
     """Convolution with a kernel [K,L,I,O]; computes in the kernel's own type."""
 
@@ -76,8 +98,9 @@ class Conv(nnx.Module):
         bias: bool = False,
         rngs: nnx.Rngs,
     ):
-        init = nnx.initializers.he_normal()
-        self.kernel = nnx.Param(init(rngs.params(), (*pair(size), inputs, outputs), jnp.float32))
+        shape = (*pair(size), inputs, outputs)
+        init = he_normal(math.prod(shape[:3]))
+        self.kernel = nnx.Param(drawn(init, rngs.params(), shape))
         self.bias = nnx.Param(jnp.zeros(outputs)) if bias else None
         self.stride, self.padding = stride, padding
 
@@ -101,7 +124,7 @@ class DepthwiseConv(nnx.Module):
     def __init__(self, channels, size, *, stride=1, padding=0, bias=False, rngs: nnx.Rngs):
         rows, columns = size
         init = nnx.initializers.normal((rows * columns) ** -0.5)
-        self.kernel = nnx.Param(init(rngs.params(), (rows, columns, channels), jnp.float32))
+        self.kernel = nnx.Param(drawn(init, rngs.params(), (rows, columns, channels)))
         self.bias = nnx.Param(jnp.zeros(channels)) if bias else None
         self.stride, self.padding = stride, padding
 
@@ -168,7 +191,7 @@ class FlatDense(nnx.Module):
     def __init__(self, height, width, channels, outputs, *, bias: bool = True, rngs: nnx.Rngs):
         init = nnx.initializers.normal((height * width * channels) ** -0.5)
         shape = (height, width, channels, outputs)
-        self.kernel = nnx.Param(init(rngs.params(), shape, jnp.float32))
+        self.kernel = nnx.Param(drawn(init, rngs.params(), shape))
         self.bias = nnx.Param(jnp.zeros(outputs)) if bias else None
 
     def __call__(self, x: jax.Array) -> jax.Array:

@@ -25,7 +25,7 @@ from opom_jax import files
 from opom_jax.errors import InputError, first_line
 from opom_jax.networks import half as half_size
 from opom_jax.networks.graph import Build, Graph
-from opom_jax.networks.layers import Change, on_outputs, prepared, with_prepared
+from opom_jax.networks.layers import Change, abstract, on_outputs, prepared, with_prepared
 from opom_jax.networks.registry import NETWORKS, Spec
 
 PRECISIONS = ("float32", "bfloat16")
@@ -438,7 +438,7 @@ def _abstract(network: str | Spec):
 
 @functools.cache
 def _abstract_of(spec: Spec):
-    return nnx.split(nnx.eval_shape(lambda: spec.build(nnx.Rngs(0))))
+    return nnx.split(abstract(spec.build))
 
 
 @functools.cache

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from opom_jax.draws import drawn
+
 _kernel = nnx.initializers.truncated_normal(0.02)
 
 
@@ -17,7 +19,7 @@ class Dense(nnx.Module):
     """Fully connected over the last axis, [...,I] -> [...,O]: kernel [I,O] [, bias [O]]."""
 
     def __init__(self, inputs: int, outputs: int, *, bias: bool = True, rngs: nnx.Rngs):
-        self.kernel = nnx.Param(_kernel(rngs.params(), (inputs, outputs), jnp.float32))
+        self.kernel = nnx.Param(drawn(_kernel, rngs.params(), (inputs, outputs)))
         self.bias = nnx.Param(jnp.zeros(outputs)) if bias else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -34,7 +36,7 @@ class Patches(nnx.Module):
 
     def __init__(self, inputs: int, outputs: int, size: int, *, rngs: nnx.Rngs):
         shape = (size, size, inputs, outputs)
-        self.kernel = nnx.Param(_kernel(rngs.params(), shape, jnp.float32))
+        self.kernel = nnx.Param(drawn(_kernel, rngs.params(), shape))
         self.bias = nnx.Param(jnp.zeros(outputs))
 
     def __call__(self, x: jax.Array) -> jax.Array:

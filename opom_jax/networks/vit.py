@@ -7,9 +7,9 @@ leaves out tokens and whole blocks at random; that is not here.
 """
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
+from opom_jax.draws import drawn
 from opom_jax.networks.layers import MXNET_EPSILON, batch_norm
 from opom_jax.networks.transformer import Dense, Mlp, Patches, layer_norm
 
@@ -25,7 +25,7 @@ class Tokens(nnx.Module):
         self.patches = Patches(3, width, patch, rngs=rngs)
         init = nnx.initializers.truncated_normal(0.02)
         shape = (1, (size // patch) ** 2, width)
-        self.positions = nnx.Param(init(rngs.params(), shape, jnp.float32))
+        self.positions = nnx.Param(drawn(init, rngs.params(), shape))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         x = self.patches(x)

@@ -17,6 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from optax.contrib import MuonDimensionNumbers, muon
 
 from opom_jax.networks import recognizer
+from opom_jax.networks.layers import abstract
 from opom_jax.networks.registry import NETWORKS
 from opom_jax.training.heads import HEADS, unit
 from opom_jax.training.settings import Settings
@@ -122,7 +123,7 @@ def trainer(settings: Settings, people: int, devices: Devices) -> Trainer:
     scale = settings.scale or head.scale
     margin = settings.margin if settings.margin >= 0 else head.margin
     rule = optimizer(settings)
-    model = nnx.eval_shape(lambda: spec.build(nnx.Rngs(0)))
+    model = abstract(spec.build)
     training, inference = (_graph(model, mode) for mode in (model.train, model.eval))
     mesh = Mesh(np.array(devices), ("data",))
     everywhere = NamedSharding(mesh, PartitionSpec())

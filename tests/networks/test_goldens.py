@@ -10,6 +10,7 @@ import pytest
 from flax import nnx
 
 from converters.convert import translate
+from opom_jax.networks.layers import abstract
 from opom_jax.networks.recognizer import recognizer
 from opom_jax.networks.registry import NETWORKS
 
@@ -37,7 +38,7 @@ def compiled(name, weights):
     """Photos f32[B,H,W,C] -> Seen, and the loaded network."""
     network = recognizer(name, translate(Path("recipe"), {"": weights}, name))
     spec = NETWORKS[name]
-    graphdef = nnx.graphdef(nnx.eval_shape(lambda: spec.build(nnx.Rngs(0))))
+    graphdef = nnx.graphdef(abstract(spec.build))
 
     @jax.jit
     def run(params, photos):
