@@ -121,9 +121,8 @@ def _compiled(embeds: tuple[Callable[[Params, jax.Array], jax.Array], ...], atta
         photo = photo.astype(jnp.float32)
         key = jax.random.fold_in(key, number)
         clean = tuple(network(photo[None])[0] for network in bound(params))
-        start = jax.random.fold_in(key, 0)
         limits = {"minval": -attack.noise, "maxval": attack.noise}
-        noise = drawn(jax.random.uniform, start, photo.shape, **limits)
+        noise = drawn(jax.random.uniform, jax.random.fold_in(key, 0), photo.shape, **limits)
         return Scene(photo, clean, key), State(photo + noise, jnp.zeros_like(photo))
 
     def step(params, scene: Scene, state: State, count):
@@ -146,6 +145,5 @@ def ascend(attack: Attack, photo: jax.Array, state: State, gradient: jax.Array) 
     momentum = attack.decay * state.momentum + gradient / jnp.where(size > 0, size, 1.0)
     low = jnp.maximum(photo - attack.epsilon, 0.0)
     high = jnp.minimum(photo + attack.epsilon, 255.0)
-    return State(
-        jnp.clip(state.masked + attack.step_size * jnp.sign(momentum), low, high), momentum
-    )
+    masked = jnp.clip(state.masked + attack.step_size * jnp.sign(momentum), low, high)
+    return State(masked, momentum)
