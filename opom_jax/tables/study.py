@@ -27,7 +27,7 @@ from opom_jax.files import unusable
 from opom_jax.masks.apply import apply_mask
 from opom_jax.masks.diverse import make_diverse
 from opom_jax.masks.generate import Settings
-from opom_jax.masks.memory import people_that_fit
+from opom_jax.masks.memory import evenly, people_that_fit
 from opom_jax.methods import METHODS
 from opom_jax.networks.recognizer import Recognizer
 from opom_jax.tables.kept import hashed, kept
@@ -124,20 +124,20 @@ class Study:
 
         def make() -> np.ndarray:
             self.progress(f"masks of {method} by {masks.surrogate}, people {first + 1} and on")
-            size = self._people(network, train)
+            size = self._people(network, train, masks.diverse or 1)
             if masks.diverse:
                 everybody = laboratory.everybody(train, first)
-                size = max(1, size // masks.diverse)
                 return make_diverse(network, settings, everybody, size, masks.diverse)
             return laboratory.make_masks(network, settings, train, size, first=first)
 
         key = _by(network, settings, train) | {"first": first, "diverse": masks.diverse}
         return kept(self.folder / "masks", f"{masks.surrogate}-{method}", key, make)
 
-    def _people(self, network: Recognizer, train: np.ndarray) -> int:
-        """How many are computed at once."""
+    def _people(self, network: Recognizer, train: np.ndarray, each: int = 1) -> int:
+        """How many are computed at once, with so many masks each."""
         photos, size = train.shape[1:3]
-        return min(PEOPLE, people_that_fit(network, photos, size, self.memory_gib))
+        fit = min(PEOPLE, people_that_fit(network, photos, size, self.memory_gib))
+        return evenly(len(train), max(1, fit // each))
 
     def _universal(self, masks: Masks, train: np.ndarray) -> np.ndarray:
         """One mask f32[H,W,C] for everybody."""

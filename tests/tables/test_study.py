@@ -93,6 +93,21 @@ def test_diverse_masks_do_not_depend_on_the_batch(fresh, shared, monkeypatch, to
     np.testing.assert_allclose(fresh.masks(masks), expected, atol=1e-4)
 
 
+def test_batches_are_alike(fresh, monkeypatch):
+    """Of five people four fit: three and two, which pads one place and not three."""
+    sizes, make = [], laboratory.make_masks
+
+    def recorded(network, settings, train, size, **options):
+        sizes.append(size)
+        return make(network, settings, train, size, **options)
+
+    monkeypatch.setattr(laboratory, "make_masks", recorded)
+    monkeypatch.setattr(studies, "people_that_fit", lambda *_: 4)
+    monkeypatch.setattr(studies, "PEOPLE", 20)
+    fresh.masks(SETS["masks"])
+    assert sizes == [3]
+
+
 def test_a_mask_for_everybody_is_stored_once(fresh):
     made = fresh.masks(SETS["universal"])
     assert made.shape == (5, 16, 16, 3) and (made == made[0]).all()
