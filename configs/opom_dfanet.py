@@ -10,8 +10,8 @@
 (Privacy-Celebrities) have the numbers to expect: for this method, the Softmax surrogate and
 Privacy-Commons, Top-1 81.2 % against ArcFace and 73.6 % against CosFace, 3.3 and 3.4 points above
 16 steps without. Not run here: neither the images nor the networks are public downloads that a
-program can fetch. Nine times the work of configs/opom.py. For a surrogate of a million weights 0.1 is far too
-much: docs/results.md, Table 4 on real faces.
+program can fetch. Nine times the work of configs/opom.py. For a surrogate of a million weights 0.1
+is far too much: docs/results.md, Table 4 on real faces.
 """
 
 from opom_jax.cli.config import get_config as defaults
