@@ -105,18 +105,27 @@ GROUPS: dict[str, dict[str, Make]] = {
 }
 
 
-def top_1(world: World, shown: np.ndarray) -> float:
-    """Mean Top-1 protection of probes u8[B,H,W,C] over the targets, in percent."""
+class Targets:
+    """Those of a world, and what they see where nothing is masked."""
 
-    def batches(pictures: np.ndarray) -> list[np.ndarray]:
-        return [pictures[k : k + BATCH] for k in range(0, len(pictures), BATCH)]
+    def __init__(self, world: World):
+        self.counts, self.seen = world.photos.counts, []
+        for target in world.targets.values():
+            see = extractor(target)
+            clean = (world.photos.probes, world.photos.distractors)
+            self.seen.append((see, *(see(_batches(part)) for part in clean)))
 
-    found, photos = [], world.photos
-    for target in world.targets.values():
-        parts = (shown, photos.probes, photos.distractors)
-        probes, gallery, others = (extractor(target)(batches(part)) for part in parts)
-        found.append(ranks(probes, gallery, photos.counts, others).protection()[0])
-    return float(np.mean(found))
+    def top_1(self, shown: np.ndarray) -> float:
+        """Mean Top-1 protection of probes u8[B,H,W,C] over them, in percent."""
+        found = [
+            ranks(see(_batches(shown)), gallery, self.counts, others).protection()[0]
+            for see, gallery, others in self.seen
+        ]
+        return float(np.mean(found))
+
+
+def _batches(pictures: np.ndarray) -> list[np.ndarray]:
+    return [pictures[k : k + BATCH] for k in range(0, len(pictures), BATCH)]
 
 
 def likeness(network: Recognizer, photos: np.ndarray, rate: float) -> float:
@@ -132,7 +141,7 @@ def main(argv: list[str]) -> int:
     use_precision("float32")
     about = {"people": FLAGS.people, "surrogate": FLAGS.surrogate, **timing.machine("float32")}
     world = zoo(FLAGS.people)
-    network, rows = world.surrogates[FLAGS.surrogate], []
+    network, targets, rows = world.surrogates[FLAGS.surrogate], Targets(world), []
     alike = likeness(network, world.photos.probes[:BATCH], TRANSFER["dropout"])
     print(f"two draws of DFANet agree to a cosine of {alike:.2f}", flush=True)
     for group, variants in GROUPS.items():
@@ -142,7 +151,7 @@ def main(argv: list[str]) -> int:
             start = perf_counter()
             shown = make(network, world.photos)
             seconds = perf_counter() - start
-            rows.append({"group": group, "variant": name, "top1": round(top_1(world, shown), 1)})
+            rows.append({"group": group, "variant": name, "top1": round(targets.top_1(shown), 1)})
             print(f"{name:45} {rows[-1]['top1']:5.1f}   {seconds:.0f} s", flush=True)
     about["cosine_of_draws"] = round(alike, 3)
     timing.write(FLAGS.out, f"causes_{FLAGS.surrogate.lower()}", rows, about)

@@ -1,5 +1,6 @@
 """Strict JAX for every test, and the data that several of them share."""
 
+import gc
 import json
 import os
 from pathlib import Path
@@ -9,6 +10,8 @@ import pytest
 
 from benchmarks.recipe import weights
 from opom_jax.files import cache_folder, private_folder
+
+gc.set_threshold(50_000)  # tracing makes millions of objects and no garbage
 
 ROOT = Path(__file__).resolve().parents[1]
 

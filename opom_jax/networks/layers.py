@@ -21,7 +21,8 @@ from opom_jax.networks.depthwise import depthwise
 
 BATCH_NORM_EPSILON = 1e-5
 MXNET_EPSILON = 2e-5  # at the ends of all MXNet targets
-Change = Callable[[int, jax.Array], jax.Array]  # (place, output) -> output, see `on_outputs`
+# (number of places) -> (place, output) -> output, see `on_outputs`
+Change = Callable[[int], Callable[[int, jax.Array], jax.Array]]
 
 
 def abstract(build: Callable[[nnx.Rngs], nnx.Module]) -> nnx.Module:
@@ -140,7 +141,7 @@ def on_outputs(network: nnx.Module, change: Change) -> None:
     Args:
       network: made for one call, as `nnx.merge` does; layers below the names of its attribute
         `spared` stay as they are.
-      change: (place, [B,H,W,C]) -> the same shape; places number the convolutions.
+      change: (number of convolutions) -> ((place of one, [B,H,W,C]) -> the same shape).
 
     Raises:
       InputError: the network has no convolution.
@@ -153,8 +154,9 @@ def on_outputs(network: nnx.Module, change: Change) -> None:
     ]
     if not layers:
         raise InputError("The network has no layer that dropout reaches; set config.dropout to 0.")
+    changed = change(len(layers))
     for place, layer in enumerate(layers):
-        layer.after = partial(change, place)
+        layer.after = partial(changed, place)
 
 
 def prepared(network: nnx.Module) -> dict[str, Any]:

@@ -68,7 +68,8 @@ def twins(photos) -> np.ndarray:
 
 def probe(_, images, change):
     """A network whose convolutions put out ones: what is left of them is the draw."""
-    return [change(place, jnp.ones((len(images), *shape))) for place, shape in enumerate(MAPS)]
+    changed = change(len(MAPS))
+    return [changed(place, jnp.ones((len(images), *shape))) for place, shape in enumerate(MAPS)]
 
 
 def draws(key, photos=2, rate=RATE, form="published"):
@@ -105,6 +106,13 @@ def test_published_form_keeps_the_mean_and_the_papers_is_a_plain_product():
     (published, *_), (paper, *_) = draws(key()), draws(key(), form="paper")
     assert set(np.unique(paper)) == {0, 1}
     np.testing.assert_allclose(published, paper / (1 - RATE))
+
+
+def test_seeds_are_those_of_key_photo_and_place():
+    found = transfer.seeds(key(), 3, 4)
+    for photo, place in np.ndindex(3, 4):
+        own = jax.random.fold_in(jax.random.fold_in(key(), photo), place)
+        np.testing.assert_array_equal(found[photo, place], jax.random.bits(own, (2,)))
 
 
 def test_rate_0_changes_nothing(network, photos):
@@ -160,8 +168,9 @@ def test_draw_repeats_and_depends_on_no_batch():
 # The step.
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("form", ["published", "paper"])
+@pytest.mark.parametrize(
+    ("method", "form"), [*((method, "published") for method in METHODS), ("convex_hull", "paper")]
+)
 def test_every_objective_takes_momentum_and_dropout(network, twins, method, form):
     """Two people with the same photos and noise differ by nothing but their draws."""
     settings = Settings(
@@ -190,10 +199,10 @@ def test_step_is_the_one_by_hand(network, photos):
 
     def features(images, own):
         def ones(_, images, change):
-            return [change(place, jnp.ones((len(images), 8, 8, 6))) for place in (0, 1)]
+            return [change(2)(place, jnp.ones((len(images), 8, 8, 6))) for place in (0, 1)]
 
         kept = transfer.dfanet(ones, RATE, "published", own)(None, images)
-        changed = network.embed(network.params, images, lambda place, y: y * kept[place])
+        changed = network.embed(network.params, images, lambda _: lambda place, y: y * kept[place])
         return np.asarray(normalize(changed), np.float64)
 
     own = transfer.keys(settings.seed, person, step)
