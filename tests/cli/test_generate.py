@@ -101,7 +101,7 @@ def test_masks_do_not_depend_on_padding(world, opom, tmp_path):
     found, curves = read(tmp_path / "run")
     network = recognizer.load(world.network)
     compiled = masks.generator(network, SETTINGS)
-    for k, person in enumerate("abc"):
+    for k, person in enumerate("ab"):  # c has no padding
         photos = [np.array(Image.open(f)) for f in sorted((ragged.people / person).iterdir())]
         batch = Batch(
             np.array([k], np.int32), np.stack(photos)[None], np.ones((1, k + 1), np.float32)
