@@ -305,4 +305,4 @@ def check_network(network: Recognizer, settings: Settings) -> None:
         return
     size = network.spec.size
     image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-    jax.eval_shape(lambda p, x: network.embed(p, x, lambda _, y: y), network.params, image)
+    jax.eval_shape(lambda p, x: network.embed(p, x, lambda _: lambda _, y: y), network.params, image)
