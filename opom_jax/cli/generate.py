@@ -12,6 +12,7 @@ process. --coordinator=HOST:PORT (or auto) has them meet through jax.distributed
 
 import hashlib
 import json
+import sys
 from array import array
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +36,7 @@ from opom_jax.methods import METHODS
 from opom_jax.networks.recognizer import Recognizer, Team
 
 RESUMES = True
+ALIKE = 0.5  # cosine of two draws of dropout below which masks learn next to nothing
 SMALLER = "lower config.people_per_batch, in another --workdir"
 
 
@@ -88,7 +90,7 @@ def run(flags: absl_flags.FlagValues) -> None:
         else:
             left = array("q", (person for person in own.ids if not store.done([person])))
             together = size * parallel.devices_for(len(own.ids), size)
-        _make(store, make, network.name, own, left, together, config.data)
+        _make(store, make, network.name, own, left, together, config)
     print(f"{len(own.ids) * max(1, config.diverse)} masks: {workdir / 'masks'}")
 
 
@@ -138,13 +140,13 @@ def _make(
     own: shares.Own,
     left: Sequence[int],
     size: int,
-    data: options.Config,
+    config: options.Config,
 ) -> None:
     """Makes the masks that are left, `size` people at once. While a batch is computed the next one
     is read and the last one written."""
     finished, idle = len(own.ids) - len(left), Idle()
     progress = Progress("generate", "people", finished)
-    reader, written = own.batches(left, size, data), None
+    reader, written = own.batches(left, size, config.data), None
     with closing(reader), ThreadPoolExecutor(1, "masks") as writer:
         for ids in shares.groups(left, size):
             with idle:
@@ -152,6 +154,8 @@ def _make(
             with fitting(size, SMALLER):
                 made, metrics = make(batch)
             _check_made(surrogate, [own.people[person].name for person in ids], made, metrics)
+            if not written:
+                _warn(config.dropout, metrics)
             with idle:
                 if written:
                     written.result()
@@ -160,6 +164,20 @@ def _make(
             progress(finished, len(own.ids), f"{idle.share():.1%} of the time waiting for files")
         if written:
             written.result()
+
+
+def _warn(dropout: float, metrics: dict) -> None:
+    """Says so where dropout leaves too little of a surrogate: by the first step, before which there
+    is no mask but its start."""
+    if not dropout or "distance" not in metrics:
+        return
+    cosine = 1 - np.mean(metrics["distance"][:, 0]) ** 2 / 2
+    if cosine < ALIKE:
+        print(
+            f"warning: two draws of config.dropout={dropout:g} agree to a cosine of {cosine:.2f} "
+            "only, so masks learn little of the surrogate: a small network needs a smaller rate.",
+            file=sys.stderr,
+        )
 
 
 def _check_made(surrogate: str, names: Sequence[str], made: np.ndarray, metrics: dict) -> None:

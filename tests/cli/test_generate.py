@@ -111,6 +111,14 @@ def test_masks_do_not_depend_on_padding(world, opom, tmp_path):
         np.testing.assert_allclose(curves[k], metrics.objective[0], rtol=CURVES, atol=1e-9)
 
 
+def test_dropout_that_leaves_too_little_is_said(world, opom, tmp_path):
+    for rate, said in (("0.9", 1), ("0.001", 0)):
+        answer = opom(*world.generate(tmp_path / rate, f"--config.dropout={rate}"))
+        assert answer.code == 0 and len(list((tmp_path / rate / "masks").iterdir())) == 3
+        assert len(answer.errors) == said
+        assert all(f"config.dropout={rate} agree to a cosine of" in line for line in answer.errors)
+
+
 def test_a_finished_run_is_left_alone(world, opom, workdir, monkeypatch):
     monkeypatch.setattr(masks, "generate", lambda *_: pytest.fail("computed again"))
     before = {path: path.stat() for path in workdir.rglob("*")}
