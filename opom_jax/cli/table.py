@@ -180,11 +180,11 @@ def _world(flags: absl_flags.FlagValues, dataset: str, folder: Path) -> worlds.W
     if flags.on == "zoo":
         return worlds.zoo(count or ZOO_PEOPLE, Progress("drawing people", "photos"))
     if flags.on == "real":
-        return _real(Path(_real_data(flags)), folder, count)
+        return real_world(Path(_real_data(flags)), folder, count)
     return paper.world(flags.data or "data", dataset, count)
 
 
-def _real(data: Path, folder: Path, limit: int) -> worlds.World:
+def real_world(data: Path, folder: Path, limit: int) -> worlds.World:
     """The faces of a folder and its recognisers, converted into another if they are not yet: each
     under a name that has the digest of its file."""
     nets = {}
