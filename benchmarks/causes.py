@@ -41,7 +41,7 @@ from opom_jax.tables.worlds import World, zoo  # noqa: E402
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("people", 20, "The first ones.", lower_bound=1)
 flags.DEFINE_string("surrogate", "Softmax", "What makes the masks.")
-flags.DEFINE_list("only", [], "Names of what to do; empty for all.")
+flags.DEFINE_list("only", [], "Groups of what to do; empty for all.")
 flags.DEFINE_string("real", "", "Folder of real weights and faces; empty: what the package has.")
 flags.DEFINE_string("out", str(ROOT / "benchmarks" / "results"), "Folder of the CSV.")
 
@@ -109,6 +109,11 @@ GROUPS: dict[str, dict[str, Make]] = {
 }
 
 
+flags.register_validator(
+    "only", lambda names: set(names) <= GROUPS.keys(), f"names of {', '.join(GROUPS)}"
+)
+
+
 class Targets:
     """Those of a world but for the surrogate, and what they see where nothing is masked."""
 
@@ -149,6 +154,8 @@ def main(argv: list[str]) -> int:
     with TemporaryDirectory() as folder:
         real = FLAGS.real and real_world(Path(FLAGS.real), Path(folder), FLAGS.people)
     world = real or zoo(FLAGS.people)
+    if FLAGS.surrogate not in world.surrogates:
+        raise app.UsageError(f"--surrogate is one of {', '.join(world.surrogates)}.")
     network = world.surrogates[FLAGS.surrogate]
     targets = Targets(world, network)
     alike = likeness(network, world.photos.probes[:BATCH], TRANSFER["dropout"])

@@ -23,6 +23,7 @@ GOOD = {
     "keras": lambda folder: goodfiles.keras_file(folder / "good.keras"),
     "card": goodfiles.network_folder,
 }
+SLOW = ("h5", "keras")  # read in a process each
 
 
 def child(*arguments):
@@ -40,8 +41,9 @@ def test_every_kind_is_tried():
     assert GOOD.keys() == fuzzing.KINDS.keys()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", GOOD)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(k, marks=[pytest.mark.slow] * (k in SLOW)) for k in GOOD]
+)
 def test_two_thousand_damaged_files(kind, tmp_path):
     """Every seed is loaded or refused, some of them each, in bounded memory."""
     good = GOOD[kind](tmp_path)

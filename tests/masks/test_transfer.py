@@ -168,9 +168,8 @@ def test_draw_repeats_and_depends_on_no_batch():
 # The step.
 
 
-@pytest.mark.parametrize(
-    ("method", "form"), [*((method, "published") for method in METHODS), ("convex_hull", "paper")]
-)
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("form", ["published", "paper"])
 def test_every_objective_takes_momentum_and_dropout(network, twins, method, form):
     """Two people with the same photos and noise differ by nothing but their draws."""
     settings = Settings(
