@@ -43,7 +43,7 @@ def known_of(kernel: jax.Array, stride: int) -> Known:
     return winograd.tiles(kernel) if winograd.pays(kernel, stride) else _turned(kernel, stride)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+@partial(jax.jit, static_argnames=("stride", "padding"))
 def convolution(
     x: jax.Array,
     kernel: jax.Array,
@@ -52,6 +52,8 @@ def convolution(
     known: Known | None = None,
 ) -> jax.Array:
     """2-D cross-correlation whose input gradient is itself a forward convolution.
+
+    Compiled into what calls it; jitted so that JAX traces it once for all layers of a shape.
 
     Args:
       x: [B,H,W,I]; any float type.
@@ -63,13 +65,18 @@ def convolution(
     Returns:
       [B,H',W',O], H' = (H + 2 padding - K) // stride + 1.
     """
+    return _convolution(x, kernel, stride, padding, known)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _convolution(x, kernel, stride, padding, known):
     if isinstance(known, tuple):
         return winograd.convolution(x, known, pair(padding))
     return _convolve(x, kernel, stride, [(p, p) for p in pair(padding)])
 
 
 def _convolution_forward(x, kernel, stride, padding, known):
-    return convolution(x, kernel, stride, padding, known), (x, kernel, known)
+    return _convolution(x, kernel, stride, padding, known), (x, kernel, known)
 
 
 def _convolution_backward(stride, padding, residuals, cotangent):
@@ -153,4 +160,4 @@ def _interleaved(phases):
     return stacked.reshape(b, 2 * h, 2 * w, c)
 
 
-convolution.defvjp(_convolution_forward, _convolution_backward)
+_convolution.defvjp(_convolution_forward, _convolution_backward)

@@ -12,9 +12,11 @@ import numpy as np
 from jax import lax
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+@partial(jax.jit, static_argnames=("stride", "padding"))
 def depthwise(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: int = 0) -> jax.Array:
     """Depthwise 2-D cross-correlation whose gradients are the same.
+
+    Compiled into what calls it; jitted so that JAX traces it once for all layers of a shape.
 
     Args:
       x: [B,H,W,C].
@@ -25,6 +27,11 @@ def depthwise(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: int = 0
     Returns:
       [B,H',W',C].
     """
+    return _depthwise(x, kernel, stride, padding)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _depthwise(x, kernel, stride, padding):
     return _shifted(x, kernel, stride, padding)
 
 
@@ -51,7 +58,7 @@ def _window(padded, i, j, rows, columns, stride):
 
 
 def _depthwise_forward(x, kernel, stride, padding):
-    return depthwise(x, kernel, stride, padding), (x, kernel)
+    return _depthwise(x, kernel, stride, padding), (x, kernel)
 
 
 def _depthwise_backward(stride, padding, residuals, cotangent):
@@ -82,19 +89,23 @@ def _spread(cotangent, shape, rows, columns, stride, padding):
 def _depthwise_kernel_gradient(x, cotangent, rows, columns, stride, padding):
     """[rows,columns,C]: per tap the sum of products, first over rows of whole image lines.
 
-    Summed in that order the CPU adds long vectors, which takes it less time than all at once.
+    Summed in that order the CPU adds long vectors, which takes it less time than all at once. Taps
+    take turns in a loop: side by side XLA makes one of them all, which is slow, and for many taps
+    very slow to compile (benchmarks/depthwise.py).
     """
     padded = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
     if cotangent.shape[1:3] == (1, 1):
         return jnp.einsum("bhwc,bc->hwc", padded[:, :rows, :columns], cotangent[:, 0, 0])
-    _, _, width, channels = cotangent.shape
+    batch, height, width, channels = cotangent.shape
+    reach = (batch, stride * (height - 1) + 1, stride * (width - 1) + 1, channels)
 
-    def tap(i, j):
-        products = _window(padded, i, j, rows, columns, stride) * cotangent
+    def tap(place):
+        seen = lax.dynamic_slice(padded, (0, place // columns, place % columns, 0), reach)
+        products = seen[:, ::stride, ::stride] * cotangent
         lines = products.reshape(-1, width * channels).sum(0)
         return lines.reshape(width, channels).sum(0)
 
-    return jnp.stack([jnp.stack([tap(i, j) for j in range(columns)]) for i in range(rows)])
+    return lax.map(tap, jnp.arange(rows * columns)).reshape(rows, columns, channels)
 
 
-depthwise.defvjp(_depthwise_forward, _depthwise_backward)
+_depthwise.defvjp(_depthwise_forward, _depthwise_backward)

@@ -62,7 +62,7 @@ def mean_pool(x: jax.Array, size: int = 3) -> jax.Array:
     The zeros beyond the border count, as in MXNet (count_include_pad).
     """
     kernel = jnp.full((size, size, x.shape[3]), size**-2, x.dtype)
-    return depthwise(x, kernel, 1, size // 2)  # pyright: ignore
+    return depthwise(x, kernel, 1, size // 2)
 
 
 def relu6(x: jax.Array) -> jax.Array:
@@ -108,7 +108,7 @@ class Conv(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.kernel[...]
         x = x.astype(kernel.dtype)
-        y: jax.Array = convolution(x, kernel, self.stride, self.padding, self.known)  # pyright: ignore
+        y = convolution(x, kernel, self.stride, self.padding, self.known)
         y = y if self.bias is None else y + self.bias[None, None, None]
         return y if self.after is None else self.after(y)
 
@@ -130,7 +130,7 @@ class DepthwiseConv(nnx.Module):
         self.stride, self.padding = stride, padding
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        y: jax.Array = depthwise(x, self.kernel[...], self.stride, self.padding)  # pyright: ignore
+        y = depthwise(x, self.kernel[...], self.stride, self.padding)
         y = y if self.bias is None else y + self.bias[None, None, None]
         return y if self.after is None else self.after(y)
 

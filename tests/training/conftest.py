@@ -27,10 +27,13 @@ class Tiny(nnx.Module):
         return self.embedding_bn(self.head(self.head_bn(x))), {}
 
 
+TINY = Spec(Tiny, embedding=8, layout="ir", size=SIZE)
+
+
 @pytest.fixture
 def tiny(monkeypatch) -> str:
     """The name of a tiny network in the registry."""
-    monkeypatch.setitem(NETWORKS, "tiny", Spec(Tiny, embedding=8, layout="ir", size=SIZE))
+    monkeypatch.setitem(NETWORKS, "tiny", TINY)
     return "tiny"
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -11,11 +12,13 @@ import pytest
 from opom_jax import checkpoints, files
 from opom_jax.errors import InputError
 from opom_jax.networks import recognizer
+from opom_jax.networks.registry import NETWORKS
 from opom_jax.training import loop
 from opom_jax.training.data import batches
 from opom_jax.training.heads import HEADS, cosine
 from opom_jax.training.settings import Settings
 from opom_jax.training.step import learning_rate, optimizer, trainer
+from tests.training.conftest import TINY
 
 OFTEN = loop.Often(evaluate=6, checkpoint=4)
 
@@ -57,11 +60,20 @@ def kill_at(step):
     return report
 
 
+@pytest.fixture(scope="module")
+def undisturbed(blobs, tmp_path_factory):
+    """The workdir of an undisturbed run, only read."""
+    workdir = tmp_path_factory.mktemp("undisturbed") / "finished"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(NETWORKS, "tiny", TINY)
+        train(workdir, blobs)
+    return workdir
+
+
 @pytest.fixture
-def finished(tiny, blobs, tmp_path):
-    """The workdir of an undisturbed run."""
-    train(tmp_path / "finished", blobs)
-    return tmp_path / "finished"
+def finished(tiny, undisturbed, tmp_path):
+    """A copy of it."""
+    return Path(shutil.copytree(undisturbed, tmp_path / "finished"))
 
 
 def journal(workdir):
