@@ -17,13 +17,13 @@ def networks(goldens):
     return cache(lambda name: replay.load(name, goldens))
 
 
-def numbers(run, network, end=True):
-    found = *replay.replay(run, network), replay.end_to_end(run, network) if end else 0.0
+def numbers(run, network):
+    found = (*replay.replay(run, network), replay.end_to_end(run, network))
     return dict(zip(replay.LIMITS, found, strict=True))
 
 
-def assert_within_limits(run, network, end=True):
-    for name, number in numbers(run, network, end).items():
+def assert_within_limits(run, network):
+    for name, number in numbers(run, network).items():
         assert number <= replay.LIMITS[name], f"{run.name}: {name} {number:.1e}"
 
 
@@ -44,14 +44,13 @@ def test_a_wrong_update_is_noticed(goldens, networks):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind, known", [("fim", {"0", "9"}), ("dfanet", {"9"})])
 def test_ir_50(goldens, networks, kind, known):
-    """The first person of every file that is there; some are kept back. Runs with a solver or with
-    momentum are repeated to their end too; benchmarks/replay.py does all that for everybody."""
+    """The first person of every file that is there; some are kept back. benchmarks/replay.py takes
+    everybody."""
     files = sorted(goldens.glob(f"opom_{kind}_*.npz"))
     assert {file.stem.split("_")[2] for file in files} >= known
     for file in files:
         run = next(iter(replay.runs(file)))
-        end = run.settings.method == "convex_hull" or run.settings.momentum > 0
-        assert_within_limits(run, networks(run.network), end)
+        assert_within_limits(run, networks(run.network))
 
 
 def test_command_line_refuses_other_files(tmp_path):
