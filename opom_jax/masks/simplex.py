@@ -146,8 +146,8 @@ def simplex_least_squares(
       >>> simplex_least_squares(corners, target, jnp.zeros(3), jnp.ones(3)).round(5).tolist()
       [0.5, 0.5, 0.0]
     """
-    zero = jnp.zeros_like(lower)
-    a = project(zero, Bounds(lower, upper, jnp.ones((), lower.dtype)))
+    zero, span = jnp.zeros_like(lower), upper - lower
+    a = lower + span * (1.0 - lower.sum()) / jnp.maximum(span.sum(), jnp.finfo(span.dtype).tiny)
     inside = (upper > lower)[:, None]
     centre = jnp.sum(jnp.where(inside, columns, 0.0), 0) / jnp.maximum(inside.sum(), 1)
     edges = jnp.where(inside, columns - centre[None], 0.0)
