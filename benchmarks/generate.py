@@ -5,7 +5,8 @@ strongest torch (`strongest_torch.py`), the published loop as released (cvxpy; w
 nothing uses), and the same with its weights frozen. They take turns with the same weights, photos
 and start noise. Imports, reading and compiling are left out; compiling is reported beside. The
 published loop takes one person at a time, the strongest torch a batch, so they may run on fewer
-people. Exits 1 if the final objectives differ by more than 1 %.
+people. Sign steps amplify rounding, so that a person's final objective differs between any two
+programs; exits 1 if its mean over people does by more than 0.5 %.
 """
 
 import dataclasses
@@ -57,7 +58,7 @@ PREFIX = "arcface."  # of names in one of the files, which its twin leaves out
 RECIPES = SHARED / "goldens" / "state_dict_keys_opom.json"
 CONVEX_HULL = 9  # the published loss type
 SIZE = 112  # side of a photo, pixels
-LIMIT = 0.01  # relative difference of the final objectives
+LIMIT = 0.005  # relative difference of the mean of the final objectives
 OURS, STRONGEST = "opom_jax", "strongest torch"
 RELEASED, FROZEN = "published loop, as released", "published loop, weights frozen"
 
@@ -182,7 +183,10 @@ def main(argv: list[str]) -> int:
     turns = timing.take_turns(in_turn, FLAGS.rounds)
 
     last = {turn.program: turn.result[0] for turn in turns}
-    apart = max(np.max(np.abs(last[OURS][:few] / last[k][:few] - 1)) for k in in_turn)
+    ours, torchs = last[OURS][:few], [last[k][:few] for k in (STRONGEST, RELEASED, FROZEN)]
+    apart = max(abs(ours.mean() / other.mean() - 1) for other in torchs)
+    single = max(np.abs(ours / other - 1).max() for other in torchs)
+    among_torchs = np.abs(torchs[0] / torchs[1] - 1).max()
     about = {
         "network": FLAGS.network,
         "weights": weights,
@@ -193,14 +197,17 @@ def main(argv: list[str]) -> int:
         **prepared,
         "peer_device": next(twin.parameters()).device.type,
         "peer_threads": FLAGS.torch_threads,
-        "objectives_apart": f"{apart:.1e}",
+        "mean_objectives_apart": f"{apart:.1e}",
+        "objectives_apart": f"{single:.1e}",  # of one person, at most
+        "torch_objectives_apart": f"{among_torchs:.1e}",  # of the strongest and the published loop
         **machine,
     }
     counts = {name: len(objectives) for name, objectives in last.items()}
     rows = timing.report(turns, counts, "person", lambda t: {"cvxpy_share": t.result[1] / t.wall})
     print("Ours and the strongest torch take people together, the published loop one at a time:")
-    print("seconds per person are compared. The final objectives from the same noise are at most")
-    print(f"{apart:.1e} apart (relative; limit {LIMIT}).")
+    print("seconds per person are compared. Relative differences of final objectives from the same")
+    print(f"noise: of the mean of {few} people {apart:.1e} (limit {LIMIT}), of one person at most")
+    print(f"{single:.1e}, of one person between the two forms of torch {among_torchs:.1e}.")
     timing.write(FLAGS.out, f"generate_{FLAGS.network}", rows, about)
     return int(not apart <= LIMIT)
 

@@ -100,7 +100,7 @@ def test_a_step_is_adam_on_equation_17(network, people, tiny_settings, form):
         size = jnp.linalg.norm(features[0] - features[1], axis=-1)
         return jnp.mean(size**2) / 8 if form == "published" else jnp.sum(size)
 
-    value, slope = jax.value_and_grad(objective)(state.params)
+    value, slope = jax.jit(jax.value_and_grad(objective))(state.params)
     before = jax.tree.map(np.asarray, state.params)
     valid = np.ones(3, np.float32)
     after = compiled.step(network.params, state, images.astype(jnp.uint8), valid, 0, 1.0)

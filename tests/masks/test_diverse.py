@@ -2,6 +2,7 @@
 
 import itertools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -57,7 +58,7 @@ def _features(network, batch, masks):
     """Unit features f32[M,N,D] of the first person's photos under each of their masks."""
     masked = np.clip(batch.photos[0] + masks[0][:, None], 0, 255)
     flat = jnp.asarray(masked.reshape(-1, *masked.shape[2:]))
-    features = recognizer.normalize(network.embed(network.params, flat))
+    features = recognizer.normalize(jax.jit(network.embed)(network.params, flat))
     return np.asarray(features).reshape(*masked.shape[:2], -1)
 
 

@@ -14,10 +14,18 @@ solve_batch = jax.jit(jax.vmap(simplex_least_squares, (0, 0, None, None)))
 project_batch = jax.jit(jax.vmap(project))
 
 
+LANES = 2_000  # solved in one call, so that one program does for all tests with as many columns
+
+
 def solve(columns, targets, lower=0.0, upper=1.0):
-    n = columns.shape[1]
-    box = np.full(n, lower, np.float32), np.full(n, upper, np.float32)
-    return np.asarray(solve_batch(columns, targets, *box), np.float64)
+    """Coefficients f64[B,N]; bounds are numbers or f32[N]."""
+    n, count = columns.shape[1], len(targets)
+    lower, upper = (np.broadcast_to(np.float32(bound), n) for bound in (lower, upper))
+    rows = np.resize(np.arange(count), -(-count // LANES) * LANES)
+    found = [
+        solve_batch(columns[some], targets[some], lower, upper) for some in rows.reshape(-1, LANES)
+    ]
+    return np.concatenate(found)[:count].astype(np.float64)
 
 
 def unit(array):
@@ -150,7 +158,7 @@ def test_reduced_hull_respects_its_box_and_is_optimal(lower, upper):
 def test_columns_with_upper_zero_are_as_if_absent():
     columns, targets = problems("random", 10, 500, np.random.default_rng(4))
     upper = np.array([1] * 6 + [0] * 4, np.float32)
-    padded = np.asarray(solve_batch(columns, targets, np.zeros(10, np.float32), upper))
+    padded = solve(columns, targets, 0.0, upper)
     alone = solve(columns[:, :6], targets)
     assert (padded[:, 6:] == 0).all()
     np.testing.assert_allclose(padded[:, :6], alone, atol=2e-6)

@@ -353,7 +353,7 @@ def test_muon_takes_dense_kernels_alone():
     params = {name: jnp.asarray(draw.normal(size=s), jnp.float32) for name, s in shapes.items()}
     weights = params, jnp.asarray(draw.normal(size=(5, 7)), jnp.float32)
     rule = optimizer(settings(optimizer="muon", learning_rate=0.1, warmup=0, weight_decay=0.0))
-    (change, classes), _ = rule.update(weights, rule.init(weights), weights)
+    (change, classes), _ = jax.jit(rule.update)(weights, rule.init(weights), weights)
     for name in ("conv", "dense"):
         matrix = np.asarray(change[name]).reshape(-1, shapes[name][-1])
         lengths = np.linalg.svd(matrix, compute_uv=False)
