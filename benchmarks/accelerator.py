@@ -28,6 +28,7 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("out", str(ROOT / "benchmarks" / "results"), "Folder for CSVs and logs.")
 flags.DEFINE_list("only", [], "Names of what to do; empty for all.")
 flags.DEFINE_list("devices", ["1"], "Numbers of devices to scale over.")
+flags.register_validator("devices", lambda counts: all(map(str.isdigit, counts)), "numbers")
 flags.DEFINE_integer("limit", 900, "Seconds that each may take.", lower_bound=1)
 
 
@@ -80,6 +81,8 @@ def commands() -> dict[str, list[list[str]]]:
     found |= {"scaling": [["benchmarks/scaling.py", *scaled]]}
     if REAL:
         found |= {name: real_faces(name.removeprefix("real_")) for name in PROTECTION}
+    if unknown := set(FLAGS.only) - found.keys():
+        sys.exit(f"--only={','.join(sorted(unknown))} is unknown; choose from {', '.join(found)}.")
     return {name: each for name, each in found.items() if not FLAGS.only or name in FLAGS.only}
 
 

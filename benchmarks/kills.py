@@ -88,7 +88,8 @@ def undisturbed(people: Path, workdir: Path) -> tuple[float, float, str]:
 
 
 def killed(people: Path, workdir: Path, first: float, whole: float) -> Iterator[dict]:
-    """Kills one run after the other, each at a moment drawn so that all of them meet work."""
+    """Kills one run after the other, each at a drawn moment: while it starts, or in what is left of
+    the work, of which all of them are to have some."""
     draw_moment = random.Random(FLAGS.seed)
     for number in range(1, FLAGS.kills + 1):
         left = (1 - made(workdir) / FLAGS.people) / (FLAGS.kills + 1 - number + 1)

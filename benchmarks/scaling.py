@@ -1,4 +1,4 @@
-"""python benchmarks/scaling.py [--devices=1,2,4,8 --processes=1,2 --people=8 --rounds=3]
+"""python benchmarks/scaling.py [--devices=1,2,4,8 --processes=2 --people=16 --rounds=3]
 
 Masks a second of the same people over more and more devices of one process and over several
 processes, against one of each. On the CPU devices are virtual: the cores stay the same, so what
@@ -8,6 +8,7 @@ without imports and compiling. Exits 1 if a mask differs by one bit from that of
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -33,8 +34,14 @@ from opom_jax.networks import recognizer  # noqa: E402
 KNOWN = ("people", "photos", "steps", "people_per_batch", "network")
 
 FLAGS = flags.FLAGS
-flags.DEFINE_list("devices", ["1", "2", "4", "8"], "Devices of one process.")
+flags.DEFINE_list(
+    "devices", ["1", "2", "4", "8"], "Devices of one process; 1 is always among them."
+)
 flags.DEFINE_list("processes", ["2"], "Processes with one device each.")
+for name in ("devices", "processes"):
+    flags.register_validator(
+        name, lambda counts: all(re.fullmatch("[1-9][0-9]?", n) for n in counts), "numbers, 1 to 99"
+    )
 flags.DEFINE_integer("people", 16, "People.", lower_bound=1)
 flags.DEFINE_integer("photos", 10, "Photos of a person.", lower_bound=1)
 flags.DEFINE_integer("steps", 4, "Steps.", lower_bound=1)
@@ -71,16 +78,20 @@ def worker() -> None:
 def run(devices: int, processes: int) -> tuple[float, list[str]]:
     """Seconds from the first process's start to the last one's end, and the masks' digests."""
     count = f"--xla_force_host_platform_device_count={devices}"
-    own = {
-        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {count}",
-        "CUDA_VISIBLE_DEVICES": ",".join(map(str, range(devices))),
-    }
+
+    def environment(k: int) -> dict[str, str]:
+        visible = range(k * devices, (k + 1) * devices)
+        return os.environ | {
+            "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {count}",
+            "CUDA_VISIBLE_DEVICES": ",".join(map(str, visible)),
+        }
+
     given = [f"--{name}={FLAGS[name].value}" for name in KNOWN]
     together = time() + FLAGS.ready
     started = [
         subprocess.Popen(
             [sys.executable, __file__, *given, f"--share={k}/{processes}@{together}"],
-            env=os.environ | own,
+            env=environment(k),
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -100,8 +111,11 @@ def main(argv: list[str]) -> int:
         worker()
         return 0
     machine = timing.machine("float32")
-    kinds = [(int(count), 1) for count in FLAGS.devices]
-    kinds += [(1, int(count)) for count in FLAGS.processes]
+    kinds = {(1, 1): None} | {(int(count), 1): None for count in FLAGS.devices}
+    kinds = list(kinds | {(1, int(count)): None for count in FLAGS.processes})
+    most = max(devices * processes for devices, processes in kinds)
+    if FLAGS.people < most:
+        sys.exit(f"--people={FLAGS.people} leaves devices without people; give at least {most}.")
     rows, prints = [], {}
     for number in range(1, FLAGS.rounds + 1):
         for devices, processes in kinds:

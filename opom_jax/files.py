@@ -187,7 +187,7 @@ def begin(workdir: Path, config: dict, part: str = "", decided: Sequence[str] = 
       decided: keys, positive numbers, in which the file that is there overrules `config`.
 
     Returns:
-      What the file holds.
+      What the file holds, numbers that are `decided` as integers.
 
     Raises:
       InputError: another configuration (by its keys), a damaged file, no room.
@@ -202,7 +202,7 @@ def begin(workdir: Path, config: dict, part: str = "", decided: Sequence[str] = 
     found = {key: stored.get(key) for key in decided}
     config = config | {k: v for k, v in found.items() if type(v) is int and v > 0}
     check_same(path, stored, config)
-    return stored
+    return stored | {key: config[key] for key in decided}  # 3.0 is as good as 3, but no number
 
 
 def read_config(workdir: Path) -> dict:
@@ -252,7 +252,7 @@ def journal(path: Path, good: Callable[[dict], bool], mend: bool = True) -> Iter
             try:
                 whole = line.endswith(b"\n")
                 entry = json.loads(line, parse_constant=_no_json) if whole else None
-            except ValueError:
+            except (ValueError, RecursionError):
                 entry = None
             if not isinstance(entry, dict) or not good(entry):
                 break

@@ -7,8 +7,10 @@ nothing but the output folder is shared and one that dies can be started again a
 """
 
 import functools
+import socket
 from collections.abc import Callable, Sequence
 from functools import partial
+from time import monotonic, sleep
 from typing import Any, NamedTuple
 
 import jax
@@ -19,6 +21,7 @@ from opom_jax.errors import InputError, first_line
 
 PEOPLE = "people"  # the mesh's axis
 A_WEEK = 7 * 24 * 3600  # seconds
+PATIENCE = 300  # seconds, as jax itself
 
 
 class Share(NamedTuple):
@@ -52,21 +55,45 @@ def join(coordinator: str, share: Share | None) -> Share:
       share: this one of them; None for what the cluster says (Slurm, Open MPI, Kubernetes, TPU).
 
     Raises:
-      InputError: they do not find one another.
+      InputError: the coordinator cannot be reached. (If it can and others never come, jax itself
+        ends the process, after five minutes.)
     """
     meet = partial(jax.distributed.initialize, shutdown_timeout_seconds=A_WEEK)
     try:
         if share:
+            _reach(coordinator, first=share.index == 0)
             meet(coordinator, num_processes=share.count, process_id=share.index)
         else:
             meet()
         jax.local_devices()  # waits for the others
     except Exception as error:  # grpc and the clusters raise many kinds
+        mend = "start all of them with the same --coordinator and --processes"
+        if share is None:
+            mend = "start them on a cluster that jax.distributed knows, or give host:port"
         raise InputError(
             f"--coordinator={coordinator} brings no processes together ({first_line(error)}); "
-            "start all of them with the same --coordinator and --processes."
+            f"{mend}."
         ) from error
     return Share(jax.process_index(), jax.process_count())
+
+
+def _reach(coordinator: str, first: bool) -> None:
+    """Raises OSError where jax, which waits in C++, would abort the process: for the first one if
+    the host is unknown or the port is taken, for others if nobody answers for `PATIENCE`."""
+    host, _, port = coordinator.rpartition(":")
+    address = host.strip("[]"), int(port)
+    if first:
+        socket.getaddrinfo(*address)
+        socket.create_server(("", address[1])).close()
+        return
+    end = monotonic() + PATIENCE
+    while True:
+        try:
+            return socket.create_connection(address, timeout=PATIENCE).close()
+        except OSError:
+            if monotonic() > end:
+                raise
+            sleep(1)
 
 
 def devices_for(people: int, size: int) -> int:

@@ -180,7 +180,7 @@ def _operations(network: Recognizer, settings: masks.Settings, people: Batch) ->
         start.lower(network.params, ids, photos),
         step.lower(network.params, state, ids, photos, clean, valid, np.int32(0)),
     )
-    begin, again = ((program.cost_analysis() or {})["flops"] for program in lowered)
+    begin, again = ((program.cost_analysis() or {}).get("flops", np.nan) for program in lowered)
     return len(people.ids) * (begin + settings.steps * again)
 
 

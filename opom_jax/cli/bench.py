@@ -2,7 +2,7 @@
 
 How fast this device makes ConvexHull masks, beside what it can do: a large matrix product, measured
 there and then in the same precision. Photos are noise, which takes the same time. --out also gets a
-line of CSV with all that is printed, bench_DEVICE_PRECISION_jax-VERSION.csv.
+line of CSV with all that is printed, bench_NETWORK_DEVICE_PRECISION_jax-VERSION.csv.
 """
 
 import os
@@ -59,12 +59,13 @@ def run(flags: absl_flags.FlagValues) -> None:
     people = flags.total or each * jax.local_device_count()
     everybody = speed.random_people(network, people, flags.photos)
     seen = speed.measure(network, settings, everybody, each, flags.precision, flags.rounds)
-    row: dict[str, Any] = _about(flags, network, people) | _numbers(seen, people, flags.steps)
+    about = _about(flags, network, people) | {"people_per_batch": each}
+    row: dict[str, Any] = about | _numbers(seen, people, flags.steps)
     for name, value in row.items():
         print(f"{name.replace('_', ' '):22} {value}")
     if out:
-        device = re.sub(r"[^a-z0-9]+", "-", row["device"].lower()).strip("-")
-        path = out / f"bench_{device}_{flags.precision}_jax-{jax.__version__}.csv"
+        name, device = (re.sub(r"\W+", "-", row[key].lower()) for key in ("network", "device"))
+        path = out / f"bench_{name}_{device}_{flags.precision}_jax-{jax.__version__}.csv"
         write_csv(path, list(row), [list(row.values())])
         print(path)
 

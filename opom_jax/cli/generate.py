@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
+import jax
 import numpy as np
 from absl import flags as absl_flags
 
@@ -68,7 +69,9 @@ def run(flags: absl_flags.FlagValues) -> None:
     most, digest = _looked_at(people, settings)
     batch, photos = config.people_per_batch, most * max(1, config.diverse)
     fit = people_that_fit(network, photos, config.data.image_size, config.memory_gib)
-    batch = batch or evenly(len(people), fit)
+    if not batch:
+        batch = evenly(len(people), fit)
+        _note_idle(len(people), batch, share.count * jax.local_device_count())
     record = {
         "settings": {name: getattr(settings, name) for name in settings.__dataclass_fields__},
         "precision": config.precision,
@@ -83,7 +86,7 @@ def run(flags: absl_flags.FlagValues) -> None:
     own = shares.inspected(people, most, share, config.data)
     decided = [] if config.people_per_batch else ["people_per_batch"]
     with Store(workdir, record, share, decided, own.agrees) as store:
-        size = store.config["people_per_batch"]
+        size = min(store.config["people_per_batch"], len(people))
         make = _maker(network, settings, size, workdir, config.diverse)
         if universal:  # of all or none, and itself takes them in batches
             left, together = own.ids[:0] if store.done(own.ids) else own.ids, len(people)
@@ -92,6 +95,18 @@ def run(flags: absl_flags.FlagValues) -> None:
             together = size * parallel.devices_for(len(own.ids), size)
         _make(store, make, network.name, own, left, together, config)
     print(f"{len(own.ids) * max(1, config.diverse)} masks: {workdir / 'masks'}")
+
+
+def _note_idle(people: int, batch: int, devices: int) -> None:
+    """Says so where batches are too few for all devices of all processes. The choice of a batch
+    depends on neither, so that masks do not."""
+    busy, share = -(-people // batch), -(-people // devices)
+    if busy < devices and share < batch:
+        print(
+            f"note: batches of {batch} people leave {devices - busy} of {devices} devices without "
+            f"work; --config.people_per_batch={share} uses them.",
+            file=sys.stderr,
+        )
 
 
 def _universal(settings) -> bool:

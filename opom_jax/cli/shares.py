@@ -100,8 +100,12 @@ def of_this_process(flags: absl_flags.FlagValues) -> parallel.Share:
     if flags.coordinator == "auto":
         refuse(flags, ("processes", "process"), "--coordinator=auto")
         return parallel.join("auto", None)
-    if not re.fullmatch(r".+:\d{1,5}", flags.coordinator):
-        raise InputError(f"--coordinator={flags.coordinator} must be host:port, or auto.")
+    found = re.fullmatch(r".+:(\d{1,5})", flags.coordinator)
+    if not found or not 0 < int(found[1]) < 2**16:
+        raise InputError(
+            f"--coordinator={flags.coordinator} must be host:port, the port between 1 and 65535, "
+            "or auto."
+        )
     return parallel.join(flags.coordinator, share)
 
 

@@ -48,7 +48,7 @@ def people_that_fit(
       memory_gib: the budget; 0 for 2 on the CPU, 60 % of what is free elsewhere.
     """
     budget = memory_gib * GIB or min(map(_free_bytes, jax.local_devices()))
-    return min(MOST, max(1, int(budget // bytes_per_person(network, photos, size))))
+    return int(min(MOST, max(1.0, budget / bytes_per_person(network, photos, size))))
 
 
 def evenly(people: int, most: int) -> int:

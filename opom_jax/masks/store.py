@@ -55,7 +55,8 @@ class Store:
 
     Args:
       workdir: made if needed.
-      config: JSON-like, with the number of "people"; must equal what the folder was started with.
+      config: JSON-like, with the number of "people" and the "image_size"; must equal what the
+        folder was started with.
       share: of this process.
       decided: see `files.begin`.
       agrees: whether a line of the journal is of the same photos.
@@ -101,10 +102,7 @@ class Store:
 
     def done(self, people: Sequence[int]) -> bool:
         """Whether masks and metrics of all these people are there, and whole."""
-        most = epsilon_of(self.config)
-        return all(
-            self.recorded[p] and all(_whole(path, most) for path in self._paths(p)) for p in people
-        )
+        return all(self.recorded[p] and all(map(self._whole, self._paths(p))) for p in people)
 
     def write(self, people: Sequence[int], masks: np.ndarray, lines: Sequence[dict]) -> None:
         """Stores a batch: masks f32[P,H,W,3], diverse ones f32[P,M,H,W,3], and a JSON-like dict of
@@ -120,6 +118,13 @@ class Store:
         ]
         files.append(self.journal, new)
         self.recorded[list(people)] = True
+
+    def _whole(self, path: Path) -> bool:
+        try:
+            read_mask(path, self.config["image_size"], epsilon_of(self.config))
+        except InputError:
+            return False
+        return True
 
     def _paths(self, person: int) -> list[Path]:
         return mask_paths(self.workdir, person, self.config.get("diverse", 0))
@@ -151,15 +156,6 @@ class Store:
         return type(person) is int and 0 <= person < len(self.recorded)
 
 
-def _whole(path: Path, epsilon: float) -> bool:
-    try:
-        mask = np.lib.format.open_memmap(path, mode="r")
-        kind = mask.shape[:1] == (3,) and mask.dtype.kind == "f"
-        return kind and bool(np.isfinite(mask).all() and np.abs(mask).max() <= epsilon + SLACK)
-    except (OSError, ValueError, EOFError):
-        return False
-
-
 def read_mask(path: Path, size: int, epsilon: float = math.inf) -> np.ndarray:
     """One mask as f32[H,W,3] from a file f32[3,H,W], never unpickled.
 
@@ -170,7 +166,7 @@ def read_mask(path: Path, size: int, epsilon: float = math.inf) -> np.ndarray:
         mask = np.lib.format.open_memmap(path, mode="r")  # trusts no header, unpickles nothing
     except FileNotFoundError as error:
         raise InputError(f"{path} is missing; run generate to its end first.") from error
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # a header is parsed as Python, which fails in many ways
         raise InputError(f"{path} is no mask file; make it again with generate.") from error
     if mask.shape != (3, size, size) or mask.dtype.kind != "f":
         raise InputError(

@@ -85,6 +85,17 @@ def test_masks_do_not_depend_on_the_batch(world, opom, finished, tmp_path, size)
     np.testing.assert_allclose(curves, alone, rtol=CURVES)
 
 
+def test_devices_without_work_are_said(world, opom, tmp_path, monkeypatch):
+    """The batch that is chosen is the same for all numbers of devices, so that masks are too."""
+    monkeypatch.setattr(jax, "local_device_count", lambda: 4)
+    flags = "--processes=2", "--config.data.limit=3", "--config.people_per_batch=0"
+    answer = opom(*world.generate(tmp_path / "run", *flags))
+    assert answer.code == 0
+    (line,) = answer.errors
+    assert "batches of 3 people leave 7 of 8 devices without work" in line
+    assert "--config.people_per_batch=1 uses them" in line
+
+
 def test_another_seed_gives_other_masks(world, opom, finished, tmp_path):
     assert opom(*world.generate(tmp_path / "run", "--config.seed=1")).code == 0
     assert np.mean(read(tmp_path / "run")[0] != read(finished)[0]) > 0.5

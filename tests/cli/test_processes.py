@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from opom_jax import parallel
 from tests.cli.test_generate import ROOT, check_same, files, read
 
 
@@ -95,6 +96,8 @@ def test_the_first_process_decides_how_many_go_together(world, opom, finished, t
         ("--process=1",): "--process=1 must be below --processes=1.",
         ("--processes=0",): "--processes",
         ("--coordinator=here",): "--coordinator=here must be host:port",
+        ("--coordinator=here:99999",): "the port between 1 and 65535",
+        ("--coordinator=256.1.1.1:80",): "--coordinator=256.1.1.1:80 brings no processes together",
         ("--coordinator=auto",): "--coordinator=auto brings no processes together",
         ("--coordinator=auto", "--processes=2"): "--processes means nothing for --coordinator=auto",
         ("--processes=2", "--config.method=fi_uap_all"): "'fi_uap_all' makes one mask of everybody",
@@ -119,3 +122,16 @@ def test_the_same_share_twice_is_refused(world, opom, tmp_path):
     assert "Another process writes" in answer.errors[0] and "Another" in whole.errors[0]
     running.communicate()
     assert running.returncode == 0
+
+
+def test_a_coordinator_that_does_not_answer_is_said(world, opom, tmp_path, monkeypatch):
+    """Of the first process a port that is taken, of others one that nobody opened."""
+    monkeypatch.setattr(parallel, "PATIENCE", 0)
+    with socket.create_server(("", 0)) as taken:
+        port = taken.getsockname()[1]
+        answer = opom(*world.generate(tmp_path / "run", f"--coordinator=localhost:{port}"))
+    assert answer.code == 2 and f"localhost:{port} brings no processes" in answer.errors[0]
+    flags = "--processes=2", "--process=1", f"--coordinator=localhost:{free_port()}"
+    answer = opom(*world.generate(tmp_path / "run", *flags))
+    assert answer.code == 2 and "start all of them" in answer.errors[0]
+    assert not (tmp_path / "run").exists()

@@ -14,7 +14,7 @@ from opom_jax.masks.store import Store, mask_path, mask_paths, read_mask
 from opom_jax.parallel import Share
 
 SIZE = 4
-CONFIG = {"settings": {"seed": 0, "steps": 2}, "people": 3}
+CONFIG = {"settings": {"seed": 0, "steps": 2}, "people": 3, "image_size": SIZE}
 MASKS = np.random.default_rng(0).uniform(-8, 8, (3, SIZE, SIZE, 3)).astype(np.float32)
 LINES = [{"name": name, "objective": [0.1, 0.2]} for name in "abc"]
 
@@ -102,6 +102,7 @@ BAD_LINES = {
     "an id that is a truth": b'{"id": true, "name": "b"}\n',
     "blank": b"\n",
     "NaN": b'{"id": 1, "objective": [NaN, -Infinity]}\n',
+    "deep": b'{"id": ' + b"[" * 100_000 + b"\n",
 }
 
 
@@ -123,6 +124,32 @@ def test_numbers_that_json_has_not_are_not_written(tmp_path):
     with Store(tmp_path, CONFIG) as kept, pytest.raises(ValueError, match="JSON"):
         kept.write([0], MASKS[:1], [{"objective": [float("nan")]}])
     assert not (tmp_path / "metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (3, (",
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (3, %d, 4)}" % 10**30,
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (True, 4, 4)}",
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (3, 2, 8)}",
+        b"(" * 9_000,
+    ],
+)
+def test_a_mask_with_another_header_is_not_done(workdir, header):
+    text = header.ljust(-len(header) % 64 + len(header) - 11) + b"\n"
+    path = mask_path(workdir, 1)
+    path.write_bytes(b"\x93NUMPY\1\0" + len(text).to_bytes(2, "little") + text + bytes(192))
+    with pytest.raises(InputError, match="mask_id1.npy"):
+        read_mask(path, SIZE)
+    with Store(workdir, CONFIG) as kept:
+        assert not kept.done([1]) and kept.done([0, 2])
+
+
+def test_a_decided_number_is_an_integer(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG | {"size": 3.0}))
+    with Store(tmp_path, CONFIG | {"size": 3}, decided=["size"]) as kept:
+        assert type(kept.config["size"]) is int
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -8.01])
@@ -193,7 +220,7 @@ def test_the_folder_is_free_after_an_error(workdir):
 
 def test_another_configuration_is_refused_by_its_keys(workdir):
     settings = {"settings.seed: 0 there, 1 here", "settings.steps: 2 there, None here"}
-    check_refused(workdir, *settings, config={"settings": {"seed": 1}, "people": 3})
+    check_refused(workdir, *settings, config=CONFIG | {"settings": {"seed": 1}})
     check_refused(workdir, "device: None there, 'cpu' here", config=CONFIG | {"device": "cpu"})
 
 

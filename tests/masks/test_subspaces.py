@@ -92,7 +92,7 @@ def test_subspaces_are_nested(form):
     center, convex, affine = (
         value_of(m, form, s) for m in ("class_center", "convex_hull", "affine_hull")
     )
-    reduced = float(hull(s._replace(upper=jnp.float32(0.3))))
+    reduced = value_of("convex_hull", form, s._replace(upper=jnp.float32(0.3)))
     point = value_of("fi_uap", form, s)
     assert affine < convex < reduced < center
     assert convex < point
