@@ -45,13 +45,14 @@ def main(_) -> None:
     use_precision("float32")
     machine = timing.machine("float32")
     network = recognizer.load(FLAGS.network)
+    params = network.ready()
     people = laboratory.everybody(synthetic.photos(range(FLAGS.people), 10))
 
     def program(settings: generate.Settings):
         compiled = generate.generator(network, settings)
 
         def run() -> np.ndarray:
-            return generate.generate(compiled, network.params, settings, people)[0]
+            return generate.generate(compiled, params, settings, people)[0]
 
         run()  # compiles
         return run

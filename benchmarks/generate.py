@@ -66,7 +66,7 @@ FLAGS = flags.FLAGS
 flags.DEFINE_enum("network", "xiaoccer", [*TRAINED, IR_50], "Surrogate.")
 flags.DEFINE_integer("people", 8, "People for opom_jax.", lower_bound=1)
 flags.DEFINE_integer("peer_people", 0, "For the peers; 0: 8, or 1 for ir_50.", lower_bound=0)
-flags.DEFINE_integer("people_per_batch", 4, "Together, if it divides people.", lower_bound=1)
+flags.DEFINE_integer("people_per_batch", 4, "Together at most; divides people.", lower_bound=1)
 flags.DEFINE_integer("photos", 10, "Photos of a person.", lower_bound=1)
 flags.DEFINE_integer("steps", 16, "Steps.", lower_bound=1)
 flags.DEFINE_integer("rounds", 3, "Turns of each program.", lower_bound=1)

@@ -11,6 +11,6 @@ def drawn(
 ) -> jax.Array:
     """What `draw(key, shape, **options)` gives, to the bit; `draw` as jax.random.normal.
 
-    Drawn along one axis: along four, XLA on the CPU compiles over five times as long.
+    Drawn along one axis: along four, XLA on the CPU compiles over four times as long.
     """
     return draw(key, (math.prod(shape),), **options).reshape(shape)

@@ -31,7 +31,7 @@ class Maker(Protocol):
           network: the surrogate.
           settings: of this method, of the kind that the table names.
           people: all of them, on the host.
-          size: most people on the device at once; does not change the masks.
+          size: most people on a device at once; changes at most how masks are rounded.
           folder: where an interrupted run goes on, of a method that can.
           progress: called with the rounds done (steps, epochs, people) and their total.
 

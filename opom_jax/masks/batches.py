@@ -26,8 +26,8 @@ class Batch(NamedTuple):
 
 def equal_batches(people: Batch, size: int) -> Iterator[tuple[int, Batch]]:
     """Batches on the devices, at most `size` people on each and the same number on all; the last
-    repeats its last person. Every device always computes one shape, so that a mask depends on
-    neither the number of devices nor that of people.
+    repeats its last person. Every device always computes one shape, so that a mask does not depend
+    on the number of devices.
 
     Yields:
       (how many of the batch count, the batch with its arrays on the devices).
