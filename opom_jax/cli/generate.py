@@ -69,9 +69,7 @@ def run(flags: absl_flags.FlagValues) -> None:
     most, digest = _looked_at(people, settings)
     batch, photos = config.people_per_batch, most * max(1, config.diverse)
     fit = people_that_fit(network, photos, config.data.image_size, config.memory_gib)
-    if not batch:
-        batch = evenly(len(people), fit)
-        _note_idle(len(people), batch, share.count * jax.local_device_count())
+    batch = batch or evenly(len(people), fit)
     record = {
         "settings": {name: getattr(settings, name) for name in settings.__dataclass_fields__},
         "precision": config.precision,
@@ -87,6 +85,8 @@ def run(flags: absl_flags.FlagValues) -> None:
     decided = [] if config.people_per_batch else ["people_per_batch"]
     with Store(workdir, record, share, decided, own.agrees) as store:
         size = min(store.config["people_per_batch"], len(people))
+        if decided:
+            _note_idle(len(people), size, share.count * jax.local_device_count())
         make = _maker(network, settings, size, workdir, config.diverse)
         if universal:  # of all or none, and itself takes them in batches
             left, together = own.ids[:0] if store.done(own.ids) else own.ids, len(people)
