@@ -5,8 +5,8 @@ strongest torch (`strongest_torch.py`), the published loop as released (cvxpy; w
 nothing uses), and the same with its weights frozen. They take turns with the same weights, photos
 and start noise. Imports, reading and compiling are left out; compiling is reported beside. The
 published loop takes one person at a time, the strongest torch a batch, so they may run on fewer
-people. Sign steps amplify rounding, so that a person's final objective differs between any two
-programs; exits 1 if its mean over people does by more than 0.5 %.
+people. Exits 1 if the final objectives of a person differ by more than 1 %, or their means by more
+than 0.5 %.
 """
 
 import dataclasses
@@ -58,7 +58,7 @@ PREFIX = "arcface."  # of names in one of the files, which its twin leaves out
 RECIPES = SHARED / "goldens" / "state_dict_keys_opom.json"
 CONVEX_HULL = 9  # the published loss type
 SIZE = 112  # side of a photo, pixels
-LIMIT = 0.005  # relative difference of the mean of the final objectives
+LIMIT, LIMIT_OF_MEAN = 0.01, 0.005  # relative differences of the final objectives
 OURS, STRONGEST = "opom_jax", "strongest torch"
 RELEASED, FROZEN = "published loop, as released", "published loop, weights frozen"
 
@@ -206,10 +206,10 @@ def main(argv: list[str]) -> int:
     rows = timing.report(turns, counts, "person", lambda t: {"cvxpy_share": t.result[1] / t.wall})
     print("Ours and the strongest torch take people together, the published loop one at a time:")
     print("seconds per person are compared. Relative differences of final objectives from the same")
-    print(f"noise: of the mean of {few} people {apart:.1e} (limit {LIMIT}), of one person at most")
-    print(f"{single:.1e}, of one person between the two forms of torch {among_torchs:.1e}.")
+    print(f"noise: of the mean of {few} people {apart:.1e} (limit {LIMIT_OF_MEAN}), of one person at")
+    print(f"most {single:.1e} (limit {LIMIT}), between the two forms of torch {among_torchs:.1e}.")
     timing.write(FLAGS.out, f"generate_{FLAGS.network}", rows, about)
-    return int(not apart <= LIMIT)
+    return int(not (apart <= LIMIT_OF_MEAN and single <= LIMIT))
 
 
 if __name__ == "__main__":

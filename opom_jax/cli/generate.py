@@ -85,7 +85,7 @@ def run(flags: absl_flags.FlagValues) -> None:
     decided = [] if config.people_per_batch else ["people_per_batch"]
     with Store(workdir, record, share, decided, own.agrees) as store:
         size = min(store.config["people_per_batch"], len(people))
-        if decided:
+        if decided and not universal:
             _note_idle(len(people), size, share.count * jax.local_device_count())
         make = _maker(network, settings, size, workdir, config.diverse)
         if universal:  # of all or none, and itself takes them in batches
@@ -104,7 +104,7 @@ def _note_idle(people: int, batch: int, devices: int) -> None:
     if busy < devices and share < batch:
         print(
             f"note: batches of {batch} people leave {devices - busy} of {devices} devices without "
-            f"work; --config.people_per_batch={share} uses them.",
+            f"work; --config.people_per_batch={share} spreads people best.",
             file=sys.stderr,
         )
 
