@@ -64,7 +64,8 @@ def run(flags: absl_flags.FlagValues) -> None:
     for name, value in row.items():
         print(f"{name.replace('_', ' '):22} {value}")
     if out:
-        name, device = (re.sub(r"\W+", "-", row[key].lower()) for key in ("network", "device"))
+        words = (re.sub(r"\W+", "-", row[key].lower()) for key in ("network", "device"))
+        name, device = (word.strip("-") for word in words)
         path = out / f"bench_{name}_{device}_{flags.precision}_jax-{jax.__version__}.csv"
         write_csv(path, list(row), [list(row.values())])
         print(path)
