@@ -207,7 +207,7 @@ def main(argv: list[str]) -> int:
     print("Ours and the strongest torch take people together, the published loop one at a time:")
     print("seconds per person are compared. Relative differences of final objectives from the same")
     print(f"noise: of the mean of {few} people {apart:.1e} (limit {LIMIT_OF_MEAN}), of one person")
-    print(f"at most {single:.1e} (limit {LIMIT}), between the two forms of torch {among_torchs:.1e}.")
+    print(f"at most {single:.1e} (limit {LIMIT}), between two forms of torch {among_torchs:.1e}.")
     timing.write(FLAGS.out, f"generate_{FLAGS.network}", rows, about)
     return int(not (apart <= LIMIT_OF_MEAN and single <= LIMIT))
 
