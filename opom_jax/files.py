@@ -141,14 +141,15 @@ def held(workdir: Path, part: str = "") -> Iterator[None]:
             raise unusable(workdir, error) from error
         locks.enter_context(locked(workdir, shared=bool(part)))
         if part:
-            locks.enter_context(locked(workdir / f".{part}.lock"))
+            locks.enter_context(locked(workdir / f".{part}.lock", place=f" as {part}"))
         yield
 
 
 @contextmanager
-def locked(path: Path, shared: bool = False) -> Iterator[None]:
+def locked(path: Path, shared: bool = False, place: str = "") -> Iterator[None]:
     """Locks a folder, or a file that is made if needed, until the process lets go or dies; shared
-    locks go together. On a network only files' locks hold against other machines.
+    locks go together. On a network only files' locks hold against other machines. The refusal
+    names the place after the folder.
 
     Raises:
       InputError: another process has a lock that does not go together with this one, or it cannot
@@ -163,7 +164,7 @@ def locked(path: Path, shared: bool = False) -> Iterator[None]:
         try:
             fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise InputError(f"Another process writes to {folder}; wait.") from error
+            raise InputError(f"Another process writes to {folder}{place}; wait.") from error
         except OSError as error:
             raise unusable(folder, error) from error
         yield

@@ -269,7 +269,8 @@ def load_people(data: Config) -> people.People:
             "Name the people either as config.data.people (a folder with a folder per person) or "
             "as config.data.root with config.data.train_list."
         )
-    require("data.train_per_person", data.train_per_person, data.train_per_person >= 0, ">= 0")
+    for name in ("train_per_person", "test_per_person", "limit"):
+        require(f"data.{name}", data[name], data[name] >= 0, ">= 0")
     if data.people:
         require("data.train_per_person", data.train_per_person, data.train_per_person > 0, "> 0")
         return people.from_folder(data.people, data.train_per_person, data.limit)

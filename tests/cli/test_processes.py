@@ -119,7 +119,7 @@ def test_the_same_share_twice_is_refused(world, opom, tmp_path):
     whole = opom(*world.generate(tmp_path / "run"))
     assert running.poll() is None, "ended before the second came"
     assert answer.code == whole.code == 2
-    assert "Another process writes" in answer.errors[0] and "Another" in whole.errors[0]
+    assert "as process-1; wait." in answer.errors[0] and "Another" in whole.errors[0]
     running.communicate()
     assert running.returncode == 0
 
