@@ -19,7 +19,7 @@ from opom_jax.masks import generate
 from opom_jax.networks import recognizer
 
 ROOT = Path(__file__).resolve().parents[2]
-NETWORK = "mobilefacenet_lh185k"
+NETWORK = "ir_small"
 
 
 class World(NamedTuple):
