@@ -315,9 +315,9 @@ def test_the_graph_of_the_table(table):
     for name, found in zip(
         [*stages(network, rows), "fc1"], [*taps.values(), embedding], strict=True
     ):
-        scale = jnp.abs(values[name]).max()
+        scale = np.abs(values[name]).max()
         np.testing.assert_allclose(found, values[name], rtol=0, atol=1e-4 * scale, err_msg=name)
-    assert jnp.abs(embedding).max() > 0.1
+    assert np.abs(embedding).max() > 0.1
 
 
 # The small networks.
@@ -347,8 +347,8 @@ def test_untrained_networks_compute(network):
     net = NETWORKS[network].build(nnx.Rngs(0))
     photos = random(2, 112, 112, 3)
     embedding = nnx.jit(lambda net, x: net(x)[0])(net, photos)
-    assert embedding.shape == (2, 128) and jnp.isfinite(embedding).all()
-    assert jnp.abs(embedding[0] - embedding[1]).max() > 1e-3 * jnp.abs(embedding).max()
+    assert embedding.shape == (2, 128) and np.isfinite(embedding).all()
+    assert np.abs(embedding[0] - embedding[1]).max() > 1e-3 * np.abs(embedding).max()
 
 
 @pytest.mark.parametrize("network", [*SMALL, *TABLES])
@@ -363,7 +363,7 @@ def test_train_and_eval_reach_every_batch_norm(network):
 
 
 def test_train_and_eval_switch_the_batch_statistics():
-    net = NARROW["mobilenet"](size=48, embedding=7, rngs=nnx.Rngs(0))
+    net = random_state(abstract(lambda rngs: NARROW["mobilenet"](size=48, embedding=7, rngs=rngs)))
     photos = random(2, 48, 48, 3)
     call = nnx.jit(lambda net: net(photos)[0])
 
@@ -419,7 +419,7 @@ def check_equal(found, wanted, *args):
     results = (values_and_gradients(function, *args) for function in (found, wanted))
     for one, other in zip(*results, strict=True):
         assert one.shape == other.shape
-        np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * jnp.abs(other).max())
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * np.abs(other).max())
 
 
 def random(*shape):

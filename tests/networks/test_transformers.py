@@ -123,7 +123,7 @@ def test_embedding_and_gradient(twin, folder, photos):
     x = torch.tensor(photos, dtype=torch.float64, requires_grad=True)
     embedded(twin.double(), x).backward(torch.tensor(cotangent))
     with jax.enable_x64(True):
-        typed = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), (network.params, photos))
+        typed = jax.tree.map(lambda a: np.asarray(a, np.float64), (network.params, photos))
         pulled = jax.jit(jax.grad(lambda p, x: jnp.vdot(network.embed(p, x), cotangent), 1))
         found = np.asarray(pulled(*typed))
     error = np.linalg.norm(found - x.grad.numpy()) / np.linalg.norm(x.grad.numpy())
@@ -137,10 +137,10 @@ def test_bfloat16(folder, photos):
     for path, v in flat(rough.params).items():
         assert v.dtype == (jnp.bfloat16 if path.endswith("/kernel") else jnp.float32)
     wanted, found = (jax.jit(n.embed)(n.params, photos) for n in (exact, rough))
-    error = jnp.linalg.norm(found - wanted) / jnp.linalg.norm(wanted)
+    error = np.linalg.norm(found - wanted) / np.linalg.norm(wanted)
     assert found.dtype == jnp.float32 and 0 < error < 0.03
     gradient = jax.jit(jax.grad(lambda x: jnp.sum(rough.embed(rough.params, x) ** 2)))(photos)
-    assert jnp.isfinite(gradient).all() and jnp.abs(gradient).max() > 0
+    assert np.isfinite(gradient).all() and np.abs(gradient).max() > 0
 
 
 @ONE_OF_EACH
@@ -152,7 +152,7 @@ def test_gradients_of_an_even_image_are_finite(folder, tiny):
     pulled = jax.jit(jax.grad(lambda p, x: jnp.sum(network.embed(p, x)), argnums=(0, 1)))
     for params in (network.params, zeros):
         for gradient in jax.tree.leaves(pulled(params, black)):
-            assert jnp.isfinite(gradient).all()
+            assert np.isfinite(gradient).all()
 
 
 @ONE_OF_EACH
@@ -170,7 +170,7 @@ def test_training(tiny):
     before = jax.tree.map(np.asarray, nnx.state(net, nnx.BatchStat))
     gradient = nnx.jit(nnx.grad(lambda net: jnp.vdot(net(photos)[0], cotangent)))(net)
     for path, v in flat(gradient).items():
-        assert jnp.isfinite(v[...]).all() and jnp.abs(v[...]).max() > 0, path
+        assert np.isfinite(v[...]).all() and np.abs(v[...]).max() > 0, path
     after = nnx.state(net, nnx.BatchStat)
     moved = jax.tree.map(lambda a, b: not np.array_equal(a, b), before, after)
     assert all(jax.tree.leaves(moved))
