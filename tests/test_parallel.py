@@ -17,7 +17,7 @@ from tests.tiny import SIZE, Tapped, random_network
 COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-", "reduce-scatter", "send(")
 SETTINGS = {
     "published": Settings(steps=2, initial_steps=1),
-    "momentum and dropout": Settings(steps=2, momentum=1.0, dropout=0.1, start="person"),
+    "momentum and dropout": Settings("fi_uap", steps=2, momentum=1.0, dropout=0.1, start="person"),
     "paper": Settings(steps=2, form="paper", method="affine_hull"),
 }
 
