@@ -1,9 +1,10 @@
 """When GD-UAP halves its noise, which mask it keeps and when it ends (Mopuri et al., TPAMI 2018).
 
-The noise is halved when the share of pixels at +-epsilon has come to rest above a half. At these
-moments, and after 400 steps without one, a check compares the mask with the best one so far; ten
-checks without a better one end the run. The check asks for the rate of fooled images; without
-classes it asks here for the mean distance of the features from the clean ones.
+The noise is halved when the share of pixels at +-epsilon has come to rest above a half. At such a
+moment more than 200 steps after the last check or halving, and after 400 steps without either, a
+check compares the mask with the best one so far; ten checks without a better one end the run. The
+check asks for the rate of fooled images; without classes it asks here for the mean distance of the
+features from the clean ones.
 """
 
 from typing import NamedTuple

@@ -2,9 +2,9 @@
 
     U = epsilon G(Z) / |G(Z)|_inf,    maximise over G    sum_i |f(X_i) - f(X_i + U)|   (Eq. 17)
 
-Generator, scaling, optimiser and batches are those of GAP (Poursaeed et al., CVPR 2018); the photos
-are all photos of all people, ten times. In a folder every epoch leaves a checkpoint, from which an
-interrupted training goes on with the same bits.
+Generator, optimiser and batches are those of GAP (Poursaeed et al., CVPR 2018), whose code scales
+each colour by itself and only down; the photos are all photos of all people, ten times. In a folder
+every epoch leaves a checkpoint, from which an interrupted training goes on with the same bits.
 """
 
 import dataclasses

@@ -5,7 +5,8 @@ numbers, a CSV and a plot (WORKDIR/zoo/table2.md, .csv, .png). What is there alr
 again, so an interrupted run goes on and Table 4 reads what Table 2 has made.
 
 --on=zoo: synthetic people and the networks of the package. --on=real: the faces and recognisers of
---data (or OPOM_REAL_DATA). --on=paper: the authors' data sets and networks, below --data.
+--data (or OPOM_REAL_DATA). --on=paper: the authors' data sets and networks, below --data; a figure
+is of the commons or, with --dataset=celebrities, of these (figure2_celebrities.md).
 """
 
 import math
@@ -65,6 +66,9 @@ def define(flags: absl_flags.FlagValues, argv: list[str]) -> list[str]:
         "on", "zoo", ["zoo", "real", "paper"], "Whose faces and networks.", flag_values=flags
     )
     string("data", "", "Folder of the real or the authors' data.", flag_values=flags)
+    absl_flags.DEFINE_enum(
+        "dataset", "commons", list(paper.DATASETS), "Of a figure --on=paper.", flag_values=flags
+    )
     string(
         "films",
         "",
@@ -94,12 +98,18 @@ def run(flags: absl_flags.FlagValues) -> None:
             refuse(flags, names, f"--{kind}={number}")
     if flags.films:
         refuse(flags, ("people",), "--films")
+    if kind == "table" or flags.on != "paper":
+        refuse(flags, ("dataset",), f"--{kind}={number} --on={flags.on}")
     for name in ("memory_gib", "momentum", "dropout"):
         value: float = flags[name].value  # pyright: ignore
         if not math.isfinite(value):
             raise InputError(f"--{name}={value} must be finite.")
     options = _options(flags)
-    dataset = paper.OF_TABLE[number] if kind == "table" else "commons"
+    dataset, name = flags.dataset, f"{kind}{number}"
+    if kind == "table":
+        dataset = paper.OF_TABLE[number]
+    elif dataset == "celebrities":
+        name += "_celebrities"
     _check_data(flags, dataset)
     folder = workdir(flags) / flags.on
     use_precision("float32")
@@ -108,9 +118,9 @@ def run(flags: absl_flags.FlagValues) -> None:
         world = _world(flags, dataset, folder)
         study = Study(world, folder, _say, flags.memory_gib)
         made = (tables.TABLES if kind == "table" else tables.FIGURES)[number](study, options)
-        sheet.write(made, folder, f"{kind}{number}")
+        sheet.write(made, folder, name)
     print(sheet.markdown(made))
-    print(f"{folder / f'{kind}{number}'}.md, .csv, .png")
+    print(f"{folder / name}.md, .csv, .png")
 
 
 def _chosen(flags: absl_flags.FlagValues) -> tuple[str, int]:

@@ -14,7 +14,7 @@ class Batch(NamedTuple):
     """People who are computed together; arrays of the host, or of the devices.
 
     Attributes:
-      ids: i32[P], number of each person in the list; seeds the random start.
+      ids: i32[P], number of each person in the list; a seed of what is random.
       photos: u8[P,N,H,W,C] RGB; rows that are padding repeat a photo.
       valid: f32[P,N], 1 for a photo, 0 for padding; at least one photo a person.
     """

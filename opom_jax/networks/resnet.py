@@ -72,6 +72,8 @@ class ResNet(nnx.Module):
       rngs: random streams for the initial weights.
     """
 
+    spared = ("shortcut", "se")  # by dropout, as in ir.py
+
     def __init__(
         self,
         units: Sequence[int] = (3, 4, 14, 3),

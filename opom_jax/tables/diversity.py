@@ -6,7 +6,7 @@ from opom_jax.masks.generate import Settings
 from opom_jax.tables import published
 from opom_jax.tables.options import Options
 from opom_jax.tables.protection import common_note, number, star
-from opom_jax.tables.rates import protection, rates
+from opom_jax.tables.rates import protection, rates, spread
 from opom_jax.tables.sheet import Sheet, bars
 from opom_jax.tables.study import Masks, Study
 
@@ -25,7 +25,7 @@ def table_6(study: Study, options: Options) -> Sheet:
             papers = [published.mean(6, surrogate, name, m.lower()) for m in MEASURES]
             top, both = protection(found)[..., 0], [rates(of, counted) for of in found]
             cells = [
-                f"{masks.mean():.1f}{_over_masks(masks.std())}{star(study, surrogate, target)}"
+                f"{masks.mean():.1f}{_over_masks(spread(masks))}{star(study, surrogate, target)}"
                 for t, target in enumerate(targets)
                 for masks in top[:, :, t]
             ]
@@ -62,5 +62,5 @@ def _found(study: Study, surrogate: str, count: int) -> np.ndarray:
     return np.stack(found, 2)
 
 
-def _over_masks(spread: float) -> str:
-    return f" [{spread:.1f}]" if spread > 0 else ""  # NaN or 0 of one mask
+def _over_masks(deviation: float) -> str:
+    return f" [{deviation:.1f}]" if deviation > 0 else ""  # NaN of one mask

@@ -17,7 +17,7 @@ class Options(NamedTuple):
       epochs: of GAP.
       steps, momentum, dropout: of masks with momentum and DFANet.
       counts: masks a person in Table 6.
-      films: of Figure 8.
+      films: of Figures 7 and 8.
     """
 
     surrogates: tuple[str, ...]

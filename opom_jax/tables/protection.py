@@ -45,7 +45,8 @@ def own(name: str, options: Options, seed: int = 0) -> Settings:
 
 
 def boosted(name: str, options: Options, seed: int = 0) -> Settings:
-    """The same with momentum and DFANet (4.2.2)."""
+    """The same with momentum and DFANet (4.2.2). The published code does not seed these: its people
+    start from numbers that go on from one to the next, ours all from the same."""
     return Settings(
         method=METHODS[name],
         seed=seed,

@@ -41,8 +41,13 @@ def rates(found: np.ndarray, counted: Sequence[bool]) -> Rates:
     chosen = np.asarray(counted)
     by_start = protection(found)[:, chosen].mean(1)[:, 0]
     top = protection(found).mean(0)
-    spread = float(by_start.std(ddof=1)) if len(found) > 1 else float("nan")
-    return Rates(top, top[chosen].mean(0), float(resampled(found[:, chosen]).std()), spread)
+    error = float(resampled(found[:, chosen]).std())
+    return Rates(top, top[chosen].mean(0), error, spread(by_start))
+
+
+def spread(values: np.ndarray) -> float:
+    """Standard deviation of f64[S] about their own mean (S - 1 below); NaN of one."""
+    return float(values.std(ddof=1)) if len(values) > 1 else float("nan")
 
 
 def resampled(found: np.ndarray) -> np.ndarray:

@@ -83,6 +83,15 @@ REFUSED = {
         ["--figure=4", "--films={root}/films"],
         ["--films means nothing for --figure=4; leave it out"],
     ),
+    "a data set of a table": (
+        ["--table=2", "--on=paper", "--dataset=celebrities"],
+        ["--dataset means nothing for --table=2 --on=paper; leave it out"],
+    ),
+    "a data set of the zoo": (
+        ["--figure=2", "--dataset=commons"],
+        ["--dataset means nothing for --figure=2 --on=zoo; leave it out"],
+    ),
+    "no data set": (["--figure=2", "--on=paper", "--dataset=lfw"], ["commons|celebrities"]),
     "a negative number": (["--table=2", "--people=-1"], ["--people=-1"]),
     "no random start": (["--table=2", "--seeds=0"], ["--seeds=0"]),
     "no memory": (["--table=2", "--memory_gib=-1"], ["--memory_gib=-1"]),
@@ -157,12 +166,17 @@ def test_real_data_without_a_network(refused, tmp_path, missing):
 
 @pytest.mark.parametrize(
     "flag, dataset",
-    [("--table=2", "commons"), ("--table=3", "celebrities"), ("--figure=4", "commons")],
+    [
+        ("--table=2", "commons"),
+        ("--table=3", "celebrities"),
+        ("--figure=4", "commons"),
+        ("--figure=2 --dataset=celebrities", "celebrities"),
+    ],
 )
 def test_an_incomplete_folder_of_the_authors(refused, tmp_path, flag, dataset):
     """A sentence for everything that is missing."""
     (tmp_path / "data").mkdir()
-    more = refused([flag, "--on=paper", f"--data={tmp_path / 'data'}"], "is not complete")
+    more = refused([*flag.split(), "--on=paper", f"--data={tmp_path / 'data'}"], "is not complete")
     assert more == paper.missing(tmp_path / "data", dataset) and len(more) == 3 + 9
     assert all(line.endswith(".") for line in more)
 
@@ -245,6 +259,11 @@ def test_the_papers_data_are_taken_as_asked(opom, tmp_path, monkeypatch):
         ("there", "celebrities", 6),
         ("world", tmp_path / "paper", 7.0, options),
     ]
+    monkeypatch.setitem(tables.FIGURES, 2, lambda study, options: sheet)
+    for dataset, name in (("commons", "figure2"), ("celebrities", "figure2_celebrities")):
+        flags = [f"--dataset={dataset}", f"--workdir={tmp_path}", "--data=there"]
+        check_run(opom("table", "--figure=2", "--on=paper", *flags), tmp_path / "paper", name)
+        assert asked[-1] == ("there", dataset, 0)
 
 
 @pytest.fixture

@@ -98,7 +98,7 @@ SPARED = {
     "mobilefacenet_xiaoccer": 2,  # the head
     "mobilefacenet_foamliu": 2,
     "mobilenet_small": 0,
-    "se_resnet_small": 0,
+    "se_resnet_small": 4 + 10,  # shortcuts and gates
     "inception_resnet_small": 0,
 }
 

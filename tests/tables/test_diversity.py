@@ -36,10 +36,10 @@ def top_1(study, surrogate: str, count: int) -> np.ndarray:
     return np.array([100 - 100 * counts[..., 1] / counts[..., 0] for counts in found])
 
 
-def shown(rates: np.ndarray, error: str = "", degrees: int = 0) -> str:
+def shown(rates: np.ndarray, error: str = "") -> str:
     """Mean, its error, and how far masks are apart."""
     mean, count = sum(rates) / len(rates), len(rates)
-    spread = (sum((rates - mean) ** 2) / max(1, count - degrees)) ** 0.5
+    spread = (sum((rates - mean) ** 2) / max(1, count - 1)) ** 0.5
     return f"{mean:.1f}{error}" if spread == 0 else f"{mean:.1f}{error} [{spread:.1f}]"
 
 
@@ -74,7 +74,7 @@ def test_cells_are_rates_of_the_counts(study, sixth):
         stars = ["*" if surrogate == target else "" for target in TARGETS]
         numbers = [shown(top[t, g]) + stars[t] for t in range(3) for g in (0, 1)]
         mean, error = top[BLACK_BOXES[surrogate]].mean(0), errors(study, surrogate, len(top[0, 0]))
-        means = [shown(mean[g], error[g], degrees=1) for g in (0, 1)]
+        means = [shown(mean[g], error[g]) for g in (0, 1)]
         assert cells == [*numbers, *means, "", ""]
     assert any("[" in cell for cell in sixth.lines[1]) and "[" not in "".join(sixth.lines[0])
 
