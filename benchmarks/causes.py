@@ -2,8 +2,8 @@
 
 Where docs/results.md has another order than the paper: the same methods with one thing changed,
 on the networks of the package or on the real ones of a folder. Prints and stores the mean Top-1
-protection of each over the targets, but for the surrogate itself, in percent; and how alike two
-draws of DFANet make the surrogate. A CSV a group.
+protection of each over the targets, but for the surrogate itself, in percent; and how alike DFANet
+leaves what the surrogate sees (`likeness`). A CSV a group.
 """
 
 import dataclasses
@@ -109,8 +109,12 @@ GROUPS: dict[str, dict[str, Make]] = {
 }
 
 
+ALIKE, RATES = "likeness", (0.1, 0.05, 0.02, 0.01)  # of a network's features under DFANet
+
 flags.register_validator(
-    "only", lambda names: set(names) <= GROUPS.keys(), f"names of {', '.join(GROUPS)}"
+    "only",
+    lambda names: set(names) <= {ALIKE, *GROUPS},
+    f"names of {', '.join((ALIKE, *GROUPS))}",
 )
 
 
@@ -139,11 +143,15 @@ def _batches(pictures: np.ndarray) -> list[np.ndarray]:
     return [pictures[k : k + BATCH] for k in range(0, len(pictures), BATCH)]
 
 
-def likeness(network: Recognizer, photos: np.ndarray, rate: float) -> float:
-    """Mean cosine of a photo's features by two draws of DFANet."""
+def likeness(network: Recognizer, photos: np.ndarray, rate: float) -> dict[str, float]:
+    """Mean cosines of a photo's features by two draws of DFANet, and by a draw and none."""
     draws = (dfanet(network.embed, rate, "published", jax.random.key(k)) for k in (0, 1))
-    one, two = (normalize(draw(network.params, photos.astype(np.float32))) for draw in draws)
-    return float((one * two).sum(1).mean())
+    one, two, whole = (
+        np.asarray(normalize(embed(network.params, photos.astype(np.float32))))
+        for embed in (*draws, network.embed)
+    )
+    cosines = {"two_draws": (one * two).sum(1), "draw_and_none": (one * whole).sum(1)}
+    return {pair: round(float(cosine.mean()), 2) for pair, cosine in cosines.items()}
 
 
 def main(argv: list[str]) -> int:
@@ -157,11 +165,16 @@ def main(argv: list[str]) -> int:
     if FLAGS.surrogate not in world.surrogates:
         raise app.UsageError(f"--surrogate is one of {', '.join(world.surrogates)}.")
     network = world.surrogates[FLAGS.surrogate]
+    chosen = FLAGS.only or (ALIKE, *GROUPS)
+    if ALIKE in chosen:
+        rows = []
+        for rate in RATES:
+            alike = likeness(network, world.photos.probes[:BATCH], rate)
+            rows.append({"dropout": rate, **alike, "photos": BATCH})
+            print(rows[-1], flush=True)
+        timing.write(FLAGS.out, f"causes_{ALIKE}_{FLAGS.surrogate.lower()}", rows, about)
     targets = Targets(world, network)
-    alike = likeness(network, world.photos.probes[:BATCH], TRANSFER["dropout"])
-    print(f"two draws of DFANet agree to a cosine of {alike:.2f}", flush=True)
-    about["cosine_of_draws"] = round(alike, 3)
-    for group in FLAGS.only or GROUPS:
+    for group in (name for name in chosen if name in GROUPS):
         rows = []
         for name, make in GROUPS[group].items():
             start = perf_counter()
