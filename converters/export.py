@@ -47,7 +47,7 @@ def export(folder: os.PathLike | str, out: os.PathLike | str) -> Path:
         exists or cannot be written.
     """
     out = Path(out)
-    if out.exists():
+    if os.path.exists(out):  # False, no error, for a name that no file can have
         raise InputError(f"{out} exists already; remove it or choose another --out.")
     network = recognizer.load(folder)
     name = recognizer.read_card(recognizer.resolved(folder))["network"]
@@ -55,7 +55,7 @@ def export(folder: os.PathLike | str, out: os.PathLike | str) -> Path:
     tensors = state_dict(name, arrays)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with files.writing(out) as partial:
+        with files.writing(out, mend="choose another --out") as partial:
             partial.write_bytes(safetensors.numpy.save(tensors))
     except OSError as error:
         reason = error.strerror or error

@@ -19,6 +19,8 @@ from pathlib import Path
 
 from opom_jax.errors import InputError
 
+ELSEWHERE = "choose another --workdir"
+
 
 def cache_folder() -> Path:
     """Where compiled programs, features and fetched networks are kept: the user's cache folder."""
@@ -39,13 +41,16 @@ def private_folder(folder: Path) -> bool:
 
 
 @contextmanager
-def writing(path: Path, part: str = "", first: bool = False) -> Iterator[Path]:
+def writing(
+    path: Path, part: str = "", first: bool = False, mend: str = ELSEWHERE
+) -> Iterator[Path]:
     """Gives a temporary path that becomes `path` if the block succeeds, and vanishes if not.
 
     Args:
       path: of the file.
       part: of the work (see `held`), each of which has a temporary path of its own.
       first: whether a file that is there by then stays.
+      mend: what else than making room helps.
 
     Raises:
       InputError: the file cannot be written (full disk, read-only folder).
@@ -59,8 +64,7 @@ def writing(path: Path, part: str = "", first: bool = False) -> Iterator[Path]:
             os.replace(partial, path)
     except OSError as error:
         raise InputError(
-            f"{path} cannot be written ({error.strerror or error}); "
-            "make room or choose another --workdir."
+            f"{path} cannot be written ({error.strerror or error}); make room or {mend}."
         ) from error
     finally:
         with suppress(OSError):
@@ -172,10 +176,10 @@ def locked(path: Path, shared: bool = False, place: str = "") -> Iterator[None]:
         os.close(lock)
 
 
-def unusable(workdir: Path, error: OSError) -> InputError:
-    """The sentence for a folder in which something cannot be made or read."""
+def unusable(workdir: Path, error: OSError, mend: str = ELSEWHERE) -> InputError:
+    """The sentence for a folder in which something cannot be made or read, and the mend."""
     where = f"{error.filename or workdir}: {error.strerror or error}"
-    return InputError(f"{workdir} cannot be used ({where}); choose another --workdir.")
+    return InputError(f"{workdir} cannot be used ({where}); {mend}.")
 
 
 def begin(workdir: Path, config: dict, part: str = "", decided: Sequence[str] = ()) -> dict:
@@ -199,10 +203,15 @@ def begin(workdir: Path, config: dict, part: str = "", decided: Sequence[str] = 
             partial.write_text(json.dumps(config, indent=1) + "\n")
     with suppress(OSError):
         _partial(path, part).unlink()  # of a process that died when the file was there already
+    return agreed(workdir, config, decided)
+
+
+def agreed(workdir: Path, config: dict, decided: Sequence[str] = ()) -> dict:
+    """The config.json of a folder, compared with a configuration; all of it as in `begin`."""
     stored = read_config(workdir)
     found = {key: stored.get(key) for key in decided}
     config = config | {k: v for k, v in found.items() if type(v) is int and v > 0}
-    check_same(path, stored, config)
+    check_same(workdir / "config.json", stored, config)
     return stored | {key: config[key] for key in decided}  # 3.0 is as good as 3, but no number
 
 

@@ -1,8 +1,8 @@
 """A study in memory: people, masks of every method, black-box targets, protection rates.
 
-What `demo` and tables share. Above masks, baselines and evaluation, below the command
-line; the people are synthetic and the networks those of the package, so a study needs nothing from
-outside.
+What `demo` and tables share. Above masks, baselines and evaluation, below the command line.
+Synthetic people and the networks of the package need nothing from outside; photos and networks from
+elsewhere serve as well.
 """
 
 import hashlib
@@ -115,8 +115,22 @@ def make_masks(
     progress: Progress | None = None,
     first: int = 0,
 ) -> np.ndarray:
-    """Masks f32[P,H,W,C] of people u8[P,N,H,W,C], computed in equal batches of at least one; those
-    of a baseline with its own settings. `first` is the number of the first person."""
+    """Masks of people by a method that makes one a person or one for everybody.
+
+    Args:
+      network: the surrogate.
+      settings: of the masks, or of a baseline.
+      train: u8[P,N,H,W,C].
+      people_per_batch: on a device at once, 1 or more.
+      progress: as in `methods.Maker`.
+      first: number of the first person.
+
+    Returns:
+      f32[P,H,W,C] in [-epsilon, epsilon].
+
+    Raises:
+      InputError: settings out of range.
+    """
     make, people = methods.METHODS[settings.method].make, everybody(train, first)
     return make(network, settings, people, people_per_batch, progress=progress).masks
 

@@ -27,6 +27,7 @@ from opom_jax.networks.recognizer import PRECISIONS, Recognizer
 from opom_jax.networks.registry import NETWORKS
 
 NETWORK = "zoo:surrogate_softmax"
+MEND = "choose another --out"
 TERA, GIB = 1e12, 2**30
 
 
@@ -67,7 +68,7 @@ def run(flags: absl_flags.FlagValues) -> None:
         words = (re.sub(r"\W+", "-", row[key].lower()) for key in ("network", "device"))
         name, device = (word.strip("-") for word in words)
         path = out / f"bench_{name}_{device}_{flags.precision}_jax-{jax.__version__}.csv"
-        write_csv(path, list(row), [list(row.values())])
+        write_csv(path, list(row), [list(row.values())], MEND)
         print(path)
 
 
@@ -76,7 +77,7 @@ def _writable(name: str) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(str(unusable(folder, error)).replace("--workdir", "--out")) from error
+        raise unusable(folder, error, MEND) from error
     if not name or not os.access(folder, os.W_OK):
         raise InputError(f"--out={name} cannot be written; choose another folder.")
     return folder

@@ -8,6 +8,7 @@ refused.
 import ast
 import inspect
 import math
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -244,6 +245,12 @@ def workdir(flags: absl_flags.FlagValues) -> Path:
     return folder
 
 
+def check_writable(workdir: Path) -> None:
+    """Refuses what cannot be written before photos are looked at."""
+    if not os.access(there := nearest(workdir), os.W_OK):
+        raise InputError(f"{there} cannot be written; choose another --workdir.")
+
+
 def nearest(path: Path) -> Path:
     """The path itself or, if it is not there, the first of the folders above it that is."""
     return next(p for p in (path, *path.absolute().parents) if p.exists())
@@ -273,6 +280,12 @@ def load_people(data: Config) -> people.People:
         require(f"data.{name}", data[name], data[name] >= 0, ">= 0")
     if data.people:
         require("data.train_per_person", data.train_per_person, data.train_per_person > 0, "> 0")
+        for name in ("test_list", "test_per_person"):
+            if data[name]:
+                raise InputError(
+                    f"config.data.{name}={data[name]} means nothing with config.data.people, whose "
+                    "other photos are the test; leave it out."
+                )
         return people.from_folder(data.people, data.train_per_person, data.limit)
     return people.from_lists(
         data.root,

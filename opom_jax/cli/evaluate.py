@@ -25,7 +25,14 @@ from absl import flags as absl_flags
 
 from opom_jax.cli import config as options
 from opom_jax.cli import verify
-from opom_jax.cli.made import diverse_of, made_from, run_of, surrogates_of, white_box
+from opom_jax.cli.made import (
+    MadeOf,
+    diverse_of,
+    made_from,
+    run_of,
+    surrogates_of,
+    white_box,
+)
 from opom_jax.cli.photos import pixels, under_masks
 from opom_jax.cli.progress import Progress
 from opom_jax.data import images
@@ -34,7 +41,7 @@ from opom_jax.errors import InputError
 from opom_jax.evaluation import report
 from opom_jax.evaluation.features import cached, check_features, extractor
 from opom_jax.evaluation.identification import Ranks, pooled, ranks
-from opom_jax.files import cache_folder
+from opom_jax.files import cache_folder, locked
 from opom_jax.masks.store import epsilon_of, mask_path, mask_paths, read_mask
 from opom_jax.networks import recognizer
 from opom_jax.networks.recognizer import Recognizer
@@ -77,6 +84,18 @@ def run(flags: absl_flags.FlagValues) -> None:
     work = _checked(config, workdir)
     few = list(pixels(work.photos["probes"][:FEW], config.data)) if surrogates else []
     itself = white_box(workdir, targets, surrogates, few)
+    with locked(workdir):
+        _write(config, workdir, targets, work, itself)
+
+
+def _write(
+    config: options.Config,
+    workdir: Path,
+    targets: Sequence[Recognizer],
+    work: Work,
+    itself: Sequence[str],
+) -> None:
+    """Measures, writes and prints the results; `itself` are the targets that made the masks."""
     results: report.Results = {}
     lines: dict[str, list[list]] = {}
     verified: dict[str, verify.Scores] = {}
@@ -90,7 +109,6 @@ def run(flags: absl_flags.FlagValues) -> None:
     black_box = [t.name for t in targets if t.name not in itself]
     results["mean"] = report.mean(results, black_box or itself)
     report.write(workdir, results, lines, _record(config, work, targets))
-    _warn(results["mean"]["none"]["top1"])
     print(report.markdown(results, itself))
     if work.trial:
         print(f"\n{verify.report(workdir, work.trial, verified, itself)}\n")
@@ -101,8 +119,8 @@ def _checked(config: options.Config, workdir: Path) -> Work:
     """Everything that can be wrong with people, masks and photos is found here."""
     data = config.data
     people = options.load_people(data)
-    diverse = diverse_of(workdir)
-    _check_people(people, workdir, data.image_size, diverse)
+    diverse, made = diverse_of(workdir), made_from(workdir)
+    _check_people(people, workdir, made, data.image_size, diverse)
     if not os.access(workdir, os.W_OK):
         raise InputError(f"{workdir} cannot be written, where the results go; change its rights.")
     if not data.distractors:
@@ -113,6 +131,7 @@ def _checked(config: options.Config, workdir: Path) -> Work:
         "distractors": flat_images(data.distractors, data.root, list_format),
     }
     trial = verify.load(data, people)
+    _check_photos(people, workdir, made, data)
     if trial:
         photos["pairs"] = trial.pairs.photos
     digests = {
@@ -150,12 +169,15 @@ def _measure(
     counts = [len(person.probes) for person in work.people]
     clean, others = features("probes"), features("distractors")
     owners = [k for k, count in enumerate(counts) for _ in range(count)]
+    check_features(network.name, clean, others)
+    found = {"none": ranks(clean, clean, counts, others)}
+    _warn(network.name, report.rates(found["none"])["top1"])
     hidden = masked(work.photos["probes"], owners)
-    check_features(network.name, clean, others, *hidden)
-    rows = {"none": [(clean, clean)], "masked": [(own, clean) for own in hidden]}
+    check_features(network.name, *hidden)
+    rows = {"masked": [(own, clean) for own in hidden]}
     if config.gallery == "protected":
         rows["protected"] = list(zip(hidden, hidden[1:] + hidden[:1], strict=True))
-    found = {row: pooled(ranks(*p, counts, others) for p in of) for row, of in rows.items()}
+    found |= {row: pooled(ranks(*p, counts, others) for p in of) for row, of in rows.items()}
     if not work.trial:
         return found, None
     under = masked(work.trial.probes, work.trial.owners)
@@ -174,11 +196,12 @@ def _record(config: options.Config, work: Work, targets: Sequence[Recognizer]) -
     }
 
 
-def _warn(unprotected: float) -> None:
+def _warn(target: str, unprotected: float) -> None:
     if unprotected > MEANINGFUL:
         print(
-            f"warning: {unprotected:.0f} % are not found even without masks: are photos aligned, "
-            "people not among the distractors, targets converted with their own preprocessing?",
+            f"warning: {target} does not find {unprotected:.0f} % even without masks: are photos "
+            "aligned, people not among the distractors, is it converted with its own "
+            "preprocessing?",
             file=sys.stderr,
         )
 
@@ -197,16 +220,18 @@ def _targets(config) -> list[Recognizer]:
     return targets
 
 
-def _check_people(people: Sequence[Person], workdir: Path, size: int, diverse: int) -> None:
+def _check_people(
+    people: Sequence[Person], workdir: Path, made: dict[int, MadeOf], size: int, diverse: int
+) -> None:
     """Every person has two probes and masks that were made for them."""
-    made, epsilon = made_from(workdir), epsilon_of(run_of(workdir))
+    epsilon = epsilon_of(run_of(workdir))
     for k, person in enumerate(people):
         if len(person.probes) < 2:
             raise InputError(
                 f"{person.name} has {len(person.probes)} test photos, needs 2 or more; lower "
                 "config.data.train_per_person, name a config.data.test_list, or leave them out."
             )
-        name, photos = made.get(k, (person.name, len(person.train)))
+        name, photos, _ = made.get(k, (person.name, len(person.train), ""))
         if (name, photos) != (person.name, len(person.train)):
             raise InputError(
                 f"{mask_path(workdir, k)} was made from {photos} photos of {name}, not from "
@@ -214,3 +239,21 @@ def _check_people(people: Sequence[Person], workdir: Path, size: int, diverse: i
             )
         for path in mask_paths(workdir, k, diverse):
             read_mask(path, size, epsilon)
+
+
+def _check_photos(
+    people: Sequence[Person], workdir: Path, made: dict[int, MadeOf], data: options.Config
+) -> None:
+    """The training photos are those that masks were made of: else probes might be among these."""
+    known = [k for k in range(len(people)) if k in made and made[k].digest]
+    photos = (people[k].train for k in known)
+    progress = Progress("checking photos of masks", "people")
+    digests = images.inspect_each(photos, data.image_size, data.resize)
+    for done, (k, digest) in enumerate(zip(known, digests, strict=True), 1):
+        if digest != made[k].digest:
+            raise InputError(
+                f"The training photos of {people[k].name} are not those that "
+                f"{mask_path(workdir, k)} was made of; evaluate with the config.data and the "
+                "photos of generate."
+            )
+        progress(done, len(known))

@@ -29,6 +29,7 @@ from opom_jax.cli import shares
 from opom_jax.cli.progress import Idle, Progress
 from opom_jax.data.people import Person
 from opom_jax.errors import InputError
+from opom_jax.files import agreed
 from opom_jax.masks import generate as masks
 from opom_jax.masks.diverse import make_diverse
 from opom_jax.masks.memory import evenly, fitting, people_that_fit
@@ -38,7 +39,6 @@ from opom_jax.networks.recognizer import Recognizer, Team
 
 RESUMES = True
 ALIKE = 0.5  # cosine of two draws of dropout below which masks learn next to nothing
-SMALLER = "lower config.people_per_batch, in another --workdir"
 
 
 def define(flags: absl_flags.FlagValues, argv: list[str]) -> list[str]:
@@ -81,8 +81,11 @@ def run(flags: absl_flags.FlagValues) -> None:
         **({"universal": True} if universal else {}),
         **({"diverse": config.diverse} if config.diverse else {}),
     }
-    own = shares.inspected(people, most, share, config.data)
     decided = [] if config.people_per_batch else ["people_per_batch"]
+    options.check_writable(workdir)
+    if (workdir / "config.json").exists():
+        agreed(workdir, record, decided)  # before photos are looked at, which takes longer
+    own = shares.inspected(people, most, share, config.data)
     with Store(workdir, record, share, decided, own.agrees) as store:
         size = min(store.config["people_per_batch"], len(people))
         if decided and not universal:
@@ -104,9 +107,15 @@ def _note_idle(people: int, batch: int, devices: int) -> None:
     if busy < devices and share < batch:
         print(
             f"note: batches of {batch} people leave {devices - busy} of {devices} devices without "
-            f"work; --config.people_per_batch={share} spreads people best.",
+            f"work; --config.people_per_batch={share}, in another --workdir, spreads people best.",
             file=sys.stderr,
         )
+
+
+def _smaller(method: str) -> str:
+    """What helps if memory is too small."""
+    key = "baseline.photos_per_step" if "photos_per_step" in METHODS[method].reads else ""
+    return f"lower config.{key or 'people_per_batch'}, in another --workdir"
 
 
 def _universal(settings) -> bool:
@@ -164,9 +173,9 @@ def _make(
     reader, written = own.batches(left, size, config.data), None
     with closing(reader), ThreadPoolExecutor(1, "masks") as writer:
         for ids in shares.groups(left, size):
-            with idle:
-                batch = next(reader)
-            with fitting(size, SMALLER):
+            with fitting(min(size, store.config["people_per_batch"]), _smaller(config.method)):
+                with idle:
+                    batch = next(reader)
                 made, metrics = make(batch)
             _check_made(surrogate, [own.people[person].name for person in ids], made, metrics)
             if not written:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,15 +15,25 @@ from opom_jax.masks.store import journals
 from opom_jax.networks.recognizer import Recognizer
 
 
-def made_from(workdir: Path) -> dict[int, tuple[str, int]]:
-    """Number -> (name, photos), as generate recorded them; none for masks from elsewhere."""
+class MadeOf(NamedTuple):
+    """Of what a person's mask was made: the person's name, the number of photos and their SHA-256
+    as `images.inspect_each` has it ("" if the journal does not say)."""
+
+    name: str
+    photos: int
+    digest: str
+
+
+def made_from(workdir: Path) -> dict[int, MadeOf]:
+    """By the number of the person, as generate recorded it; none for masks from elsewhere."""
     made = {}
     for path in journals(workdir):
         try:
             for line in path.read_text().splitlines():
                 entry = json.loads(line)
-                made[entry["id"]] = entry["name"], entry["photos"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+                digest = entry.get("photos_sha256", "")
+                made[entry["id"]] = MadeOf(entry["name"], entry["photos"], digest)
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise InputError(
                 f"{path} is damaged; run the same generate command again, in one process."
             ) from error

@@ -69,6 +69,8 @@ def run(flags: absl_flags.FlagValues) -> None:
         raise InputError(f"models {flags.action} needs a network; see `models list`.")
     others = {flag for own in FLAGS.values() for flag in own} - {*FLAGS[flags.action]}
     refuse(flags, sorted(others), f"models {flags.action}")
+    if not flags.faces:
+        refuse(flags, OF_FACES, f"models {flags.action} without --faces")
     ACTIONS[flags.action](flags)
 
 
@@ -138,7 +140,8 @@ def _check(flags: absl_flags.FlagValues) -> None:
             "are aligned and that channels and scaling are those it was trained with."
         )
     if flags.alternatives or found.suspicious:
-        print(_best(network, photos[:FEW], labels[:FEW]))
+        several = np.flatnonzero(np.bincount(labels)[labels] > 1)[:FEW]  # photos of the person
+        print(_best(network, photos[several], labels[several]))
 
 
 def _faces(flags: absl_flags.FlagValues) -> tuple[np.ndarray, np.ndarray]:
@@ -202,9 +205,10 @@ def _best(network: Recognizer, photos: np.ndarray, labels: np.ndarray) -> str:
     )
 
 
+OF_FACES = ("people", "photos", "size", "resize")
 ACTIONS = {"list": _list, "fetch": _fetch, "check": _check}
 FLAGS = {
     "list": ("format",),
     "fetch": ("name",),
-    "check": ("name", "faces", "people", "photos", "size", "resize", "alternatives"),
+    "check": ("name", "faces", "alternatives", *OF_FACES),
 }

@@ -2,7 +2,8 @@
 
 Makes one of the paper's tables or figures: the masks, the ranks, the table beside the published
 numbers, a CSV and a plot (WORKDIR/zoo/table2.md, .csv, .png). What is there already is not made
-again, so an interrupted run goes on and Table 4 reads what Table 2 has made.
+again, so an interrupted run goes on and Table 4 reads what Table 2 has made; but masks of films
+(Figures 7 and 8) are made anew.
 
 --on=zoo: synthetic people and the networks of the package. --on=real: the faces and recognisers of
 --data (or OPOM_REAL_DATA). --on=paper: the authors' data sets and networks, below --data; a figure
@@ -78,7 +79,7 @@ def define(flags: absl_flags.FlagValues, argv: list[str]) -> list[str]:
     string("workdir", "opom-tables", "Folder for masks, ranks and tables.", flag_values=flags)
     integer("people", 0, "The first so many; 0 for all.", 0, 90_000, flag_values=flags)
     absl_flags.DEFINE_list("surrogates", [], "Their names; empty for all.", flag_values=flags)
-    integer("seeds", 1, "Random starts of masks of one person.", 1, 100, flag_values=flags)
+    integer("seeds", 1, "Random starts of FI-UAP, FI-UAP+ and OPOM.", 1, 100, flag_values=flags)
     integer("iterations", 10_000, "Most steps of GD-UAP.", 1, 1_000_000, flag_values=flags)
     integer("epochs", 10, "Of GAP.", 1, 100_000, flag_values=flags)
     integer("steps", 100, "With momentum and DFANet.", 1, 100_000, flag_values=flags)
@@ -111,6 +112,9 @@ def run(flags: absl_flags.FlagValues) -> None:
     elif dataset == "celebrities":
         name += "_celebrities"
     _check_data(flags, dataset)
+    if flags.films:
+        given = films.in_folder(flags.films)
+        options = options._replace(films=lambda world: given)
     folder = workdir(flags) / flags.on
     use_precision("float32")
     with held(folder):
@@ -138,7 +142,7 @@ def _chosen(flags: absl_flags.FlagValues) -> tuple[str, int]:
 
 
 def _options(flags: absl_flags.FlagValues) -> Options:
-    options = Options(
+    return Options(
         _surrogates(flags),
         seeds=flags.seeds,
         iterations=flags.iterations,
@@ -147,10 +151,6 @@ def _options(flags: absl_flags.FlagValues) -> Options:
         momentum=flags.momentum,
         dropout=flags.dropout,
     )
-    if not flags.films:
-        return options
-    given = films.in_folder(flags.films)
-    return options._replace(films=lambda world: given)
 
 
 def _surrogates(flags: absl_flags.FlagValues) -> tuple[str, ...]:

@@ -4,9 +4,7 @@ Trains a recogniser on a folder with a folder per person, or on synthetic people
 WORKDIR/network is what generate and evaluate take. The same command continues an interrupted run.
 """
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,7 +12,7 @@ import ml_collections.config_dict
 from absl import flags as absl_flags
 
 from opom_jax.cli import config as options
-from opom_jax.cli.config import require, use_precision
+from opom_jax.cli.config import check_writable, require, use_precision
 from opom_jax.cli.progress import Progress
 from opom_jax.data.portrait.head import SIZE
 from opom_jax.errors import InputError
@@ -82,7 +80,7 @@ def run(flags: absl_flags.FlagValues) -> None:
         _least(key, config[key], 1)
     use_precision(config.precision)
     devices = _devices(config.devices)
-    _check_folder(workdir)
+    check_writable(workdir)
     loop.check_settings(workdir, settings)
     origin = _origin(config.init, settings)
     given = _data(config.data, lambda photos: settings.check_batch(photos, len(devices)))
@@ -124,13 +122,6 @@ def _devices(count: int) -> Devices:
     found = jax.local_devices()
     require("devices", count, 0 <= count <= len(found), f"between 0 and {len(found)}")
     return found[: count or None]
-
-
-def _check_folder(workdir: Path) -> None:
-    """Refuses what cannot be written before photos are looked at."""
-    there = options.nearest(workdir)
-    if not os.access(there, os.W_OK):
-        raise InputError(f"{there} cannot be written; choose another --workdir.")
 
 
 def _least(key: str, value: Any, wanted: int) -> None:

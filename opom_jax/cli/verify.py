@@ -15,7 +15,7 @@ import numpy as np
 from opom_jax.cli.config import Config
 from opom_jax.data.pairs import Pairs, owners, read_pairs
 from opom_jax.data.people import Person
-from opom_jax.evaluation.report import write_csv, write_json
+from opom_jax.evaluation.report import plain, write_csv, write_json
 from opom_jax.evaluation.verification import (
     RATES,
     reached,
@@ -120,7 +120,7 @@ def _curves(found: Scores, same: np.ndarray) -> list[list[float]]:
 
 
 def _markdown(results: Mapping[str, dict[str, Any]], white_box: Sequence[str]) -> str:
-    names = [f"{name}*" if name in white_box else name for name in results]
+    names = [plain(name) + "*" * (name in white_box) for name in results]
     lines = ["| verification | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
     labels = {"genuine": "similarity, one person", "impostor": "similarity, two people"}
     labels |= {f"tar@{100 * r:g}%": f"TAR at FAR {100 * r:g} %, %" for r in RATES}

@@ -2,11 +2,12 @@
 
 import csv
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from opom_jax.evaluation.identification import TOP, Ranks
-from opom_jax.files import writing
+from opom_jax.files import ELSEWHERE, writing
 
 # target -> row ("none" or "masked") -> {"top1", "top5", "top10": percent, "tests": count}
 Results = dict[str, dict[str, dict[str, float]]]
@@ -42,7 +43,7 @@ def mean(results: Results, targets: Iterable[str]) -> dict[str, dict[str, float]
 
 def markdown(results: Results, white_box: Sequence[str] = ()) -> str:
     """A table: a line for each row and k, a column a target; `*` marks the surrogate itself."""
-    names = [f"{name}*" if name in white_box else name for name in results]
+    names = [plain(name) + "*" * (name in white_box) for name in results]
     lines = [
         "| protection, % | " + " | ".join(names) + " |",
         "|---|" + "---|" * len(names),
@@ -51,9 +52,16 @@ def markdown(results: Results, white_box: Sequence[str] = ()) -> str:
         for k in TOP:
             cells = " | ".join(f"{results[name][row][f'top{k}']:.1f}" for name in results)
             lines.append(f"| {row}, Top-{k} | {cells} |")
-    if white_box:
-        lines.append("\n`*`: the surrogate itself, not in the mean")
+    if {*results} - {"mean", *white_box}:
+        lines += ["\n`*`: the surrogate itself, not in the mean"] * bool(white_box)
+    else:
+        lines.append("\n`*`: the surrogate itself; no other target was named")
     return "\n".join(lines)
+
+
+def plain(name: str) -> str:
+    """A name that cannot break a table: one line, Markdown's signs escaped."""
+    return re.sub(r"([\\`*_~<>|\[\]])", r"\\\1", " ".join(name.split()))
 
 
 def write(
@@ -86,7 +94,12 @@ def write_json(path: Path, content: Mapping) -> None:
         partial.write_text(json.dumps(content, indent=1) + "\n")
 
 
-def write_csv(path: Path, header: Sequence[str], lines: Iterable[Sequence]) -> None:
-    """Writes a header and lines as CSV, whole or not at all."""
-    with writing(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
+def write_csv(
+    path: Path, header: Sequence[str], lines: Iterable[Sequence], mend: str = ELSEWHERE
+) -> None:
+    """Writes a header and lines as CSV, whole or not at all; `mend` as in `files.writing`."""
+    with (
+        writing(path, mend=mend) as partial,
+        open(partial, "w", newline="", encoding="utf-8") as file,
+    ):
         csv.writer(file).writerows([header, *lines])

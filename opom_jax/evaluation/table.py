@@ -1,13 +1,12 @@
 """The paper's Table 2: protection by surrogate, method and target, as Markdown, CSV and JSON."""
 
-import re
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from opom_jax.evaluation.identification import TOP
-from opom_jax.evaluation.report import write_csv
+from opom_jax.evaluation.report import plain, write_csv
 
 SHOWN = (0, 1)  # of TOP: the table shows Top-1 and Top-5
 KEYS = tuple(f"top{k}" for k in TOP)
@@ -62,7 +61,7 @@ def percent(rate: float) -> str:
 def markdown(table: Table) -> str:
     """The layout of Table 2: no mask, then the methods of each surrogate; Top-1 and Top-5 of each
     target and of their mean; the best method of a surrogate is bold."""
-    names = [*map(_plain, table.targets), "Mean"]
+    names = [*map(plain, table.targets), "Mean"]
     heads = [f"{name} Top-{TOP[k]}" for name in names for k in SHOWN]
     lines = [
         _line(["Surrogate", "Method", *heads]),
@@ -72,8 +71,8 @@ def markdown(table: Table) -> str:
     rates, bold = with_mean(table.rates), best(table)
     for surrogate, rows in groups(table).items():
         for row in rows:
-            name = _plain(surrogate) if row == rows[0] else ""
-            method = _plain(table.rows[row][1])
+            name = plain(surrogate) if row == rows[0] else ""
+            method = plain(table.rows[row][1])
             lines.append(_line([name, method, *_cells(rates[row], bold[row])]))
     return "\n".join(lines)
 
@@ -86,11 +85,6 @@ def _cells(rates: np.ndarray, bold: np.ndarray | None = None) -> list[str]:
     marks = np.zeros(rates.shape, bool) if bold is None else bold
     shown = [(percent(rates[m, k]), marks[m, k]) for m in range(len(rates)) for k in SHOWN]
     return [f"**{text}**" if mark else text for text, mark in shown]
-
-
-def _plain(name: str) -> str:
-    """A name that cannot break a table: one line, Markdown's signs escaped."""
-    return re.sub(r"([\\`*_~<>|\[\]])", r"\\\1", " ".join(name.split()))
 
 
 def as_dict(table: Table) -> dict:

@@ -29,6 +29,10 @@ def equal_batches(people: Batch, size: int) -> Iterator[tuple[int, Batch]]:
     repeats its last person. Every device always computes one shape, so that a mask does not depend
     on the number of devices.
 
+    Args:
+      people: at least one, on the host.
+      size: 1 or more.
+
     Yields:
       (how many of the batch count, the batch with its arrays on the devices).
     """

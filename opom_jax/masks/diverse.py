@@ -36,6 +36,9 @@ def diverse_masks(network: Recognizer, settings: Settings, batch: Batch, count: 
 
     Returns:
       f32[P,M,H,W,C] in [-epsilon, epsilon].
+
+    Raises:
+      InputError: settings out of range.
     """
     settings.check()
     start, step = _compiled(network.embed, settings, count)
@@ -43,8 +46,8 @@ def diverse_masks(network: Recognizer, settings: Settings, batch: Batch, count: 
     params = parallel.replicated(network.ready(), ids)
     noise = None
     if settings.start == "published":
-        seeds = [dataclasses.replace(settings, seed=settings.seed + m) for m in range(count)]
-        noise = np.stack([published_noise(own, photos.shape[1:]) for own in seeds])
+        each = _seeded(settings, count)
+        noise = np.stack([published_noise(own, photos.shape[1:]) for own in each])
     state, clean = start(params, ids, noise, photos)
     for done in range(settings.steps):
         state = step(params, state, ids, photos, clean, valid, np.int32(done))
@@ -54,12 +57,18 @@ def diverse_masks(network: Recognizer, settings: Settings, batch: Batch, count: 
 def make_diverse(
     network: Recognizer, settings: Settings, people: Batch, size: int, count: int
 ) -> np.ndarray:
-    """The same of all people, at most `size` on a device at once."""
+    """The same of all people, at most `size` (1 or more) on a device at once."""
     made = [
         diverse_masks(network, settings, batch, count)[:own]
         for own, batch in equal_batches(people, size)
     ]
     return np.concatenate(made)
+
+
+def _seeded(settings: Settings, count: int) -> list[Settings]:
+    """Those of every mask; a seed is 32 bits."""
+    seeds = ((settings.seed + m) % 2**32 for m in range(count))
+    return [dataclasses.replace(settings, seed=seed) for seed in seeds]
 
 
 def _together(settings: Settings) -> Callable[[Scene, jax.Array], jax.Array]:
@@ -85,8 +94,8 @@ def _compiled(embed: Callable[[Params, jax.Array], jax.Array], settings: Setting
     def start(params, person, noise, photos):
         images = photos.astype(jnp.float32)
         if noise is None:
-            seeds = [dataclasses.replace(settings, seed=settings.seed + m) for m in range(count)]
-            noise = jnp.stack([person_noise(own, person, images.shape) for own in seeds])
+            each = _seeded(settings, count)
+            noise = jnp.stack([person_noise(own, person, images.shape) for own in each])
         state = jax.vmap(lambda own: init(rule(settings), images, own))(noise)
         return state, normalize(embed(params, images))
 

@@ -262,6 +262,12 @@ def generate(
 ) -> tuple[np.ndarray, Metrics]:
     """Masks of one batch.
 
+    Args:
+      compiled: of `generator`, for the surrogate and these settings.
+      params: of the surrogate, `ready()`; a tuple of a team.
+      settings: of the masks.
+      batch: on the host or the devices.
+
     Returns:
       (masks f32[P,H,W,C] in [-epsilon, epsilon], Metrics of f32[P,T]).
     """

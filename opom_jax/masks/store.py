@@ -106,7 +106,8 @@ class Store:
 
     def write(self, people: Sequence[int], masks: np.ndarray, lines: Sequence[dict]) -> None:
         """Stores a batch: masks f32[P,H,W,3], diverse ones f32[P,M,H,W,3], and a JSON-like dict of
-        metrics for each person."""
+        metrics for each person; InputError without room, ValueError for a metric that is not
+        finite."""
         paths = [path for person in people for path in self._paths(person)]
         for path, mask in zip(paths, masks.reshape(-1, *masks.shape[-3:]), strict=True):
             with files.writing(path, self.part) as partial, open(partial, "wb") as file:

@@ -95,7 +95,8 @@ def figure_8(study: Study, options: Options) -> Sheet:
     world, films = study.world, options.films(study.world)
     surrogate, counts = options.surrogates[0], possible(films)
     targets = {t: n for t, n in world.targets.items() if not study.is_white_box(surrogate, t)}
-    found = similarities(films, world.surrogates[surrogate], targets, Settings(), counts)
+    network = world.surrogates[surrogate]
+    found = similarities(films, network, targets, Settings(), counts, study.memory_gib)
     shown = (0, *counts)
     values = [
         [target, photos, cosines.mean(), cosines.std(), len(cosines)]

@@ -110,8 +110,9 @@ def of_world(world: World) -> list[Film]:
     if world.name == "zoo":
         return synthetic_films(min(SHOT, len(photos.train)))
     probes = np.split(photos.probes, np.cumsum(photos.counts)[:-1])
-    everybody = zip(photos.train, probes, strict=True)
-    return [from_photos(f"person {k}", np.concatenate(own)) for k, own in enumerate(everybody)]
+    names = world.people or tuple(f"person {k}" for k in range(len(probes)))
+    everybody = zip(names, photos.train, probes, strict=True)
+    return [from_photos(name, np.concatenate(own)) for name, *own in everybody]
 
 
 def in_folder(folder: people.StrPath, size: int = 112) -> list[Film]:
@@ -127,6 +128,10 @@ def in_folder(folder: people.StrPath, size: int = 112) -> list[Film]:
         )
     films = []
     for path in names:
-        film = from_folders(path / "prototype", path / "web", path / "frames", size)
+        prototype, web, frames = (path / part for part in ("prototype", "web", "frames"))
+        for part in (prototype, web, frames):
+            if not part.is_dir():
+                raise InputError(f"{str(part)!r} is no folder; put photos of the person there.")
+        film = from_folders(prototype, web, frames, size)
         films.append(film._replace(name=path.name))
     return films

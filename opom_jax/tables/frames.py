@@ -18,7 +18,7 @@ def figure_7(study: Study, options: Options) -> Sheet:
     8 uses at most; similarities are with the person's prototype, before and after."""
     film, surrogate = options.films(study.world)[0], options.surrogates[0]
     network, count = study.world.surrogates[surrogate], possible([film])[-1]
-    (mask,) = masks_by_count(film, network, Settings(), (count,))
+    (mask,) = masks_by_count(film, network, Settings(), (count,), memory_gib=study.memory_gib)
     both = np.stack([film.frames, apply_mask(film.frames, mask)])
     targets = [name for name in study.world.targets if not study.is_white_box(surrogate, name)]
     found = {name: cosines(study.world.targets[name], film.prototype, both) for name in targets}

@@ -12,7 +12,7 @@ class Options(NamedTuple):
 
     Attributes:
       surrogates: names in the order of the table.
-      seeds: random starts of the methods that begin with one.
+      seeds: random starts of FI-UAP, FI-UAP+ and OPOM; the baselines have one.
       iterations: most steps of GD-UAP.
       epochs: of GAP.
       steps, momentum, dropout: of masks with momentum and DFANet.

@@ -1,6 +1,7 @@
 """Tables 2 to 5: protection rates by surrogate, method and target."""
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -67,23 +68,30 @@ def row(study: Study, sets: Sequence[Masks | None]) -> Row:
 
 def plain(study: Study, options: Options, methods: Sequence[str] = ORDER) -> Rows:
     """The rows of Table 2 but for the first two: the methods of every surrogate."""
-    rows = {}
+    sets = {}
     for surrogate in options.surrogates:
         for name in methods:
             starts = options.seeds if name in METHODS else 1
-            sets = [Masks(surrogate, own(name, options, seed)) for seed in range(starts)]
-            rows[surrogate, name] = row(study, sets)
-    return rows
+            each = [own(name, options, seed) for seed in range(starts)]
+            sets[surrogate, name] = [Masks(surrogate, settings) for settings in each]
+    return _rows(study, sets)
 
 
 def with_transfer(study: Study, options: Options) -> Rows:
     """The rows of Table 4."""
-    rows = {}
+    sets = {}
     for surrogate in options.surrogates:
         for name in TRANSFER:
-            starts = (boosted(name, options, seed) for seed in range(options.seeds))
-            rows[surrogate, name] = row(study, [Masks(surrogate, of) for of in starts])
-    return rows
+            each = [boosted(name, options, seed) for seed in range(options.seeds)]
+            sets[surrogate, name] = [Masks(surrogate, settings) for settings in each]
+    return _rows(study, sets)
+
+
+def _rows(study: Study, sets: Mapping[tuple[str, str], Sequence[Masks]]) -> Rows:
+    """One of each group of sets, all of which are checked first."""
+    for masks in chain(*sets.values()):
+        study.check(masks)
+    return {key: row(study, of) for key, of in sets.items()}
 
 
 def table_2(study: Study, options: Options, number: int = 2) -> Sheet:

@@ -27,13 +27,14 @@ from opom_jax.files import unusable
 from opom_jax.masks.apply import apply_mask
 from opom_jax.masks.diverse import make_diverse
 from opom_jax.masks.generate import Settings
-from opom_jax.masks.memory import evenly, people_that_fit
+from opom_jax.masks.memory import evenly, fitting, people_that_fit
 from opom_jax.methods import METHODS
 from opom_jax.networks.recognizer import Recognizer
 from opom_jax.tables.kept import hashed, kept
 from opom_jax.tables.worlds import World
 
 PEOPLE = 20  # of one file
+SMALLER = "lower --memory_gib or take smaller surrogates"
 Progress = Callable[[str], None]
 
 
@@ -91,6 +92,13 @@ class Study:
         """Another world in the same folder: what both need is made once."""
         return Study(world, self.folder, self.progress, self.memory_gib)
 
+    def check(self, masks: Masks) -> None:
+        """Raises InputError if the surrogate cannot be used so; nothing is computed."""
+        settings = masks.settings
+        if not isinstance(settings, int | str):
+            network = self.world.surrogates[masks.surrogate]
+            METHODS[settings.method].check(network, settings)
+
     def masked(self, masks: Masks) -> np.ndarray:
         """The probes u8[B,H,W,C] under a set of masks; u8[M,B,H,W,C] of diverse ones."""
         photos, made = self.world.photos, self.masks(masks)
@@ -125,10 +133,11 @@ class Study:
         def make() -> np.ndarray:
             self.progress(f"masks of {method} by {masks.surrogate}, people {first + 1} and on")
             size = self._people(network, train, masks.diverse or 1)
-            if masks.diverse:
-                everybody = laboratory.everybody(train, first)
-                return make_diverse(network, settings, everybody, size, masks.diverse)
-            return laboratory.make_masks(network, settings, train, size, first=first)
+            with fitting(size, SMALLER):
+                if masks.diverse:
+                    everybody = laboratory.everybody(train, first)
+                    return make_diverse(network, settings, everybody, size, masks.diverse)
+                return laboratory.make_masks(network, settings, train, size, first=first)
 
         key = _by(network, settings, train) | {"first": first, "diverse": masks.diverse}
         return kept(self.folder / "masks", f"{masks.surrogate}-{method}", key, make)
@@ -152,8 +161,8 @@ class Study:
             unfinished.mkdir(exist_ok=True)
             size = self._people(network, train)
             make = METHODS[settings.method].make
-            made = make(network, settings, everybody, size, unfinished)
-            return made.masks[0]
+            with fitting(size, SMALLER):
+                return make(network, settings, everybody, size, unfinished).masks[0]
 
         mask = kept(self.folder / "masks", f"{masks.surrogate}-{settings.method}", key, make)
         shutil.rmtree(unfinished, ignore_errors=True)

@@ -13,6 +13,7 @@ from opom_jax.evaluation.features import BATCH, extractor
 from opom_jax.masks import generate as masks
 from opom_jax.masks.apply import apply_mask
 from opom_jax.masks.batches import Batch
+from opom_jax.masks.memory import evenly, fitting, people_that_fit
 from opom_jax.networks.recognizer import Recognizer
 from opom_jax.tables.films import Film
 
@@ -41,6 +42,7 @@ def masks_by_count(
     settings: masks.Settings,
     counts: Sequence[int],
     number: int = 0,
+    memory_gib: float = 0.0,
 ) -> np.ndarray:
     """Masks of the first photos of a person, by how many they are.
 
@@ -53,6 +55,7 @@ def masks_by_count(
       settings: of the masks.
       counts: 1 to N each.
       number: of the person, seeds the random start (`Settings.start`).
+      memory_gib: for a batch on the device, as in `people_that_fit`.
 
     Returns:
       f32[len(counts),H,W,C] in [-epsilon, epsilon].
@@ -67,8 +70,9 @@ def masks_by_count(
     ids = np.full(len(counts), number, np.int32)
     valid = np.arange(len(web)) < np.array(counts)[:, None]
     batch = Batch(ids, together, valid.astype(np.float32))
-    compiled = masks.generator(surrogate, settings)
-    return masks.generate(compiled, surrogate.ready(), settings, batch)[0]
+    fit = people_that_fit(surrogate, len(web), web.shape[1], memory_gib)
+    with fitting(size := evenly(len(counts), fit), "lower --memory_gib"):
+        return masks.make(surrogate, settings, batch, size).masks
 
 
 def similarities(
@@ -77,6 +81,7 @@ def similarities(
     targets: Mapping[str, Recognizer],
     settings: masks.Settings,
     counts: Sequence[int] = COUNTS,
+    memory_gib: float = 0.0,
 ) -> dict[str, np.ndarray]:
     """How near frames come to the prototype of their person, by the photos of the mask (Fig. 8).
 
@@ -86,6 +91,7 @@ def similarities(
       targets: networks that look at the films.
       settings: of the masks.
       counts: photos of which masks are made; those that are not `possible` are left out.
+      memory_gib: as in `masks_by_count`.
 
     Returns:
       {target: f64[1 + len(possible(films, counts)),F]}, cosines in -1..1 for the frames of all
@@ -97,7 +103,7 @@ def similarities(
     counts = possible(films, counts)
     found = {name: [] for name in targets}
     for number, film in enumerate(films):
-        made = masks_by_count(film, surrogate, settings, counts, number)
+        made = masks_by_count(film, surrogate, settings, counts, number, memory_gib)
         shown = np.stack([film.frames, *[apply_mask(film.frames, mask) for mask in made]])
         for name, target in targets.items():
             found[name].append(cosines(target, film.prototype, shown))

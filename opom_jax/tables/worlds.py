@@ -24,12 +24,14 @@ class World(NamedTuple):
       photos: of everybody.
       surrogates: networks that make masks, by the names of the tables.
       targets: networks that search; one of the same weights as a surrogate is its white box.
+      people: names of those on the photos, if they have any.
     """
 
     name: str
     photos: Photos
     surrogates: Mapping[str, Recognizer]
     targets: Mapping[str, Recognizer]
+    people: tuple[str, ...] = ()
 
 
 def zoo(count: int, progress: Progress | None = None) -> World:
@@ -69,6 +71,7 @@ def on_disk(
                 f"{person.name} has {len(person.train)} training and {len(person.probes)} test "
                 f"photos, needs {wanted} and 2 or more; add photos or leave the person out."
             )
+    networks = _loaded(surrogates), _loaded(targets)  # before photos, which takes longer
     train = _decoded([path for person in persons for path in person.train], size)
     probes = _decoded([path for person in persons for path in person.probes], size)
     photos = Photos(
@@ -77,7 +80,7 @@ def on_disk(
         tuple(len(person.probes) for person in persons),
         _decoded(distractors, size),
     )
-    return World(name, photos, _loaded(surrogates), _loaded(targets))
+    return World(name, photos, *networks, tuple(person.name for person in persons))
 
 
 def _decoded(paths: Sequence[Path], size: int) -> np.ndarray:

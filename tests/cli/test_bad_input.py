@@ -300,6 +300,9 @@ def cut(path: Path) -> None:
 def test_no_people(world, opom, tmp_path):
     both = f"--config.data.train_list={tmp_path / 'list.txt'}"
     check_refused(opom(*world.generate(tmp_path / "new", both)), "data.people", "data.train_list")
+    for test in ("test_list=list.txt", "test_per_person=3"):
+        answer = opom(*world.generate(tmp_path / "new", f"--config.data.{test}"))
+        check_refused(answer, f"config.data.{test} means nothing with config.data.people")
     neither = "--config.data.people="
     check_refused(
         opom(*world.generate(tmp_path / "new", neither)), "data.people", "data.train_list"
@@ -658,6 +661,13 @@ def test_masks_of_another_configuration(world, opom, finished, named, flags):
     answer = opom(*world.generate(finished, *flags))
     check_refused(answer, finished / "config.json", named, "use another --workdir")
     assert files(finished) == before
+
+
+def test_another_configuration_is_found_before_photos_are_looked_at(world, opom, finished, own):
+    (own.people / "c" / "0.png").write_bytes(b"")
+    broken = world._replace(people=own.people)
+    check_refused(opom(*broken.generate(finished, "--config.seed=1")), "settings.seed")
+    check_refused(opom(*broken.generate(finished)), "c/0.png")
 
 
 @pytest.mark.parametrize("name", ["file", "file/below"])

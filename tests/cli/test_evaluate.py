@@ -14,6 +14,7 @@ from PIL import Image
 from opom_jax.cli import evaluate
 from opom_jax.cli import photos as reading
 from opom_jax.evaluation import features
+from opom_jax.files import locked
 from opom_jax.networks import recognizer
 from tests.cli.conftest import NETWORK, draw_weights, save_broken
 
@@ -131,8 +132,9 @@ def outputs(workdir: Path) -> dict[str, bytes]:
 def test_results_are_those_of_the_protocol(world, opom, elsewhere):
     answer = opom(*world.evaluate(elsewhere))
     assert answer.code == 0
-    [warning] = answer.errors  # random networks find nobody
-    assert "not found even without masks" in warning
+    for warning, name in zip(answer.errors, ("network", "other"), strict=True):
+        assert warning.startswith(f"warning: {name} does not find ")  # random networks find nobody
+        assert "% even without masks" in warning
     results = json.loads((elsewhere / "results.json").read_text())
     people = read_people(elsewhere)
     assert set(results) == {"network", "other", "mean"} and len(people) == 4
@@ -217,7 +219,8 @@ def test_a_target_that_sees_nothing(world, opom, elsewhere, bias, wrong):
     broken = save_broken(elsewhere.parent / "broken", bias)
     answer = opom(*world.evaluate(elsewhere), f"--config.targets={broken}")
     assert (answer.code, answer.out) == (2, "")
-    (line,) = answer.errors
+    *warnings, line = answer.errors
+    assert len(warnings) == 2  # of the other targets
     assert f"'broken' are {wrong}; convert or train it again." in line
     assert not (elsewhere / "results.json").exists()
 
@@ -250,11 +253,14 @@ def test_the_surrogate_is_marked_and_left_out_of_the_mean(world, opom, elsewhere
     answer = opom(*world.evaluate(elsewhere))
     assert answer.code == 0
     assert answer.out.startswith("| protection, % | network* | other | mean |\n")
+    assert "`*`: the surrogate itself, not in the mean\n" in answer.out
     results = json.loads((elsewhere / "results.json").read_text())
     assert results["mean"] == results["other"] != results["network"]
 
     alone = [*world.evaluate(elsewhere)[:2], *world.evaluate(elsewhere)[3:]]
-    assert opom(*alone, f"--config.targets={world.network}").code == 0
+    answer = opom(*alone, f"--config.targets={world.network}")
+    assert answer.code == 0 and "not in the mean" not in answer.out
+    assert "`*`: the surrogate itself; no other target was named\n" in answer.out
     results = json.loads((elsewhere / "results.json").read_text())
     assert set(results) == {"network", "mean"} and results["mean"] == results["network"]
 
@@ -285,6 +291,46 @@ def test_a_configuration_from_elsewhere_marks_nothing(world, opom, elsewhere):
     (elsewhere / "config.json").write_text('{"surrogate": "a name"}')
     answer = opom(*world.evaluate(elsewhere))
     assert answer.code == 0 and "*" not in answer.out
+
+
+def test_one_evaluation_at_a_time(world, opom, elsewhere):
+    with locked(elsewhere):
+        answer = opom(*world.evaluate(elsewhere))
+    assert (answer.code, answer.out) == (2, "")
+    assert f"Another process writes to {elsewhere}; wait." in answer.errors[-1]
+    assert not (elsewhere / "results.json").exists()
+
+
+def test_a_name_that_would_break_the_table(world, opom, elsewhere):
+    odd = elsewhere.parent / "a|b"
+    shutil.copytree(world.other, odd)
+    command = [flag for flag in world.evaluate(elsewhere) if "targets" not in flag]
+    answer = opom(*command, f"--config.targets={odd}")
+    assert answer.out.startswith("| protection, % | a\\|b | mean |\n|---|---|---|\n")
+
+
+def test_a_probe_that_the_mask_was_made_from(world, opom, finished, tmp_path):
+    """A photo that came later and sorts first moves one of the mask's to the test."""
+    people = shutil.copytree(world.people, tmp_path / "people")
+    run = shutil.copytree(finished, tmp_path / "run")
+    changed = world._replace(people=people)
+    command = [*changed.evaluate(run), "--config.data.train_per_person=2"]
+    assert opom(*command).code == 0
+    shutil.copy(world.distractors / "0.png", people / "b" / "+.png")
+    answer = opom(*command)
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.errors[-1].startswith("opom-jax evaluate: The training photos of b are not those")
+
+    lists = {"train": [], "test": []}
+    for person in PEOPLE:
+        for k in range(4):
+            lists["train" if k < 2 else "test"].append(f"{person}/{k}.png\n")
+    for name, lines in lists.items():
+        (tmp_path / f"{name}.lst").write_text("".join(lines))
+    flags = [f"--config.data.{name}_list={tmp_path / name}.lst" for name in lists]
+    flags.append(f"--config.data.root={people}")
+    command = [flag for flag in command if "data.people" not in flag]
+    assert opom(*command, *flags).code == 0  # the new photo in neither list
 
 
 def test_clean_features_are_computed_once(world, opom, seen, elsewhere, cache):

@@ -26,6 +26,7 @@ from onnx import helper, numpy_helper
 from converters import catalogue, fetch
 from converters.catalogue import PUBLIC, File, Public
 from converters.listing import rows, scaling
+from opom_jax.cli import models
 from opom_jax.networks import recognizer
 from opom_jax.networks.recognizer import abstract_params
 from opom_jax.networks.registry import NETWORKS
@@ -512,10 +513,25 @@ def test_networks_of_the_package_on_synthetic_people(opom, name):
 def test_a_network_that_recognises_nobody(opom, world):
     answer = opom("models", "check", world.network, f"--faces={world.people}")
     assert (answer.code, answer.errors) == (0, [])
+    assert "of 12 of these photos" in answer.out or "separate 12 of these photos" in answer.out
     assert figures(answer.out)["photos"] == "12 of 3 people"
     assert "not the figures of a network that recognises faces" in answer.out
     assert "of these photos" in answer.out.splitlines()[-1]  # what other preprocessings give
     assert "synthetic" not in answer.out
+
+
+def test_people_with_one_photo_tell_no_preprocessing(opom, world, tmp_path, monkeypatch):
+    """They come first, and are more than the photos that are tried."""
+    for k in range(4):
+        (tmp_path / f"0{k}").mkdir()
+        (tmp_path / f"0{k}" / "0.png").symlink_to(world.distractors / f"{k}.png")
+    for person in "abc":
+        (tmp_path / person).symlink_to(world.people / person)
+    monkeypatch.setattr(models, "FEW", 6)
+    answer = opom("models", "check", world.network, f"--faces={tmp_path}", "--alternatives")
+    assert (answer.code, answer.errors) == (0, [])
+    assert figures(answer.out)["photos"] == "16 of 7 people"
+    assert "separate 6 of these photos" in answer.out.splitlines()[-1]
 
 
 def test_a_network_that_sees_nothing(opom, world, tmp_path):
@@ -557,6 +573,7 @@ def test_faces_that_cannot_be_used(opom, world, tmp_path):
         (["list", "--name=a"], "--name means nothing for models list"),
         (["fetch", "tiny", "--alternatives"], "--alternatives means nothing for models fetch"),
         (["check", "tiny", "--format=csv"], "--format means nothing for models check"),
+        (["check", "tiny", "--photos=3"], "--photos means nothing for models check without"),
         (["list", "--format=html"], "format"),
         (["check", "zoo:target_senet", "--photos=1"], "photos"),
     ],

@@ -63,6 +63,9 @@ def test_a_file_that_cannot_be_written(twin, tmp_path):
     assert export(folder, tmp_path / "new" / "folder" / "a.safetensors").exists()
     with pytest.raises(InputError, match="there.pth/a.safetensors cannot be written"):
         export(folder, tmp_path / "there.pth" / "a.safetensors")
+    long = tmp_path / ("a" * 300)
+    with pytest.raises(InputError, match="cannot be written .*; make room or choose another --out"):
+        export(folder, long)
 
 
 def test_refused(tmp_path):

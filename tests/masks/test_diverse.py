@@ -42,6 +42,17 @@ def test_one_mask_is_the_methods_own(tiny, batch, start, dropout):
     assert np.mean(np.abs(found[:, 0] - alone) > 1e-3) < 1e-3
 
 
+@pytest.mark.parametrize("start", ["published", "person"])
+def test_seeds_after_the_last_are_the_first(tiny, start):
+    photos = np.random.default_rng(0).integers(0, 256, (1, 2, SIZE, SIZE, 3), np.uint8)
+    batch = Batch(np.int32([0]), photos, np.ones((1, 2), np.float32))
+    last, first = (Settings(steps=1, start=start, seed=seed) for seed in (2**32 - 1, 0))
+    both = diverse_masks(tiny, last, batch, 2)[0]
+    alone = diverse_masks(tiny, first, batch, 1)[0, 0]
+    away = [np.mean(np.abs(mask - alone)) for mask in both]
+    assert away[1] < 0.5 * away[0]  # the same noise, one step in which the masks push one another
+
+
 def test_padding_moves_no_dropout(tiny):
     photos = np.random.default_rng(0).integers(0, 256, (1, 3, SIZE, SIZE, 3), np.uint8)
     settings = Settings(method="fi_uap", steps=3, dropout=0.1)

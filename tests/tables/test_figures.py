@@ -143,7 +143,7 @@ def test_films(study, options, monkeypatch):
     sheet = figure_8(study, options._replace(films=lambda world: films))
     world = study.world
     others = {name: world.targets[name] for name in "CD"}  # not the white box
-    assert asked == [(films, world.surrogates["A"], others, Settings(), (1, 2, 3))]
+    assert asked == [(films, world.surrogates["A"], others, Settings(), (1, 2, 3), 0.0)]
     assert sheet.head == ["Target", "0 photos", "1 photos", "2 photos", "3 photos"]
     assert sheet.lines == [
         [name, *(f"{row.mean():.3f} ± {row.std():.3f}" for row in made[name])] for name in "CD"

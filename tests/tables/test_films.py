@@ -7,6 +7,7 @@ from PIL import Image
 from opom_jax import laboratory
 from opom_jax.errors import InputError
 from opom_jax.tables import films
+from opom_jax.tables.worlds import World
 
 
 def test_synthetic_films_know_the_people_of_studies():
@@ -42,6 +43,25 @@ def test_folders_are_read_in_order_of_name(folders):
     film = films.from_folders(*folders, size=8)
     assert film.name == "frames"
     assert [part[:, 0, 0, 0].tolist() for part in film[1:]] == [[10], [20, 21], [30, 31, 32]]
+
+
+def test_films_are_named_by_their_folders(folders, tmp_path):
+    for name in ("b", "a"):
+        (tmp_path / "films" / name).mkdir(parents=True)
+        for part in folders:
+            (tmp_path / "films" / name / part.name).symlink_to(part)
+    assert [film.name for film in films.in_folder(tmp_path / "films", 8)] == ["a", "b"]
+    (tmp_path / "films" / "a" / "web").unlink()
+    with pytest.raises(InputError, match="a/web' is no folder; put photos"):
+        films.in_folder(tmp_path / "films", 8)
+
+
+def test_people_keep_their_names():
+    photos = np.zeros((2, 8, 1, 1, 3), np.uint8)
+    seen = laboratory.Photos(photos, photos.reshape(16, 1, 1, 3), (8, 8), photos[0])
+    for names, wanted in ((("Ann", "Bob"), "Bob"), ((), "person 1")):
+        world = World("real", seen, {}, {}, names)
+        assert films.of_world(world)[1].name == wanted
 
 
 @pytest.mark.parametrize("which", range(3))

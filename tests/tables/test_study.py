@@ -9,12 +9,14 @@ import pytest
 from opom_jax import laboratory
 from opom_jax.baselines import specific
 from opom_jax.baselines.settings import Settings as BaselineSettings
+from opom_jax.errors import InputError
 from opom_jax.masks.apply import apply_mask
 from opom_jax.masks.generate import Settings
 from opom_jax.methods import METHODS
 from opom_jax.tables import study as studies
 from opom_jax.tables.kept import hashed
 from opom_jax.tables.study import Masks, Study
+from tests.tiny import Small, random_network
 
 BRIEF = Settings(method="fi_uap", steps=2)
 OWN = dataclasses.replace(BRIEF, start="person")
@@ -106,6 +108,29 @@ def test_batches_are_alike(fresh, monkeypatch):
     monkeypatch.setattr(studies, "PEOPLE", 20)
     fresh.masks(SETS["masks"])
     assert sizes == [3]
+
+
+def test_memory_that_is_too_small(fresh, monkeypatch):
+    def full(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(laboratory, "make_masks", full)
+    with pytest.raises(InputError, match="do not fit into memory .*lower --memory_gib"):
+        fresh.masks(Masks("A", BRIEF))
+
+
+def test_a_network_with_nothing_to_drop(fresh, monkeypatch):
+    """Is found before masks are made."""
+
+    class Without(Small):
+        spared = ("conv",)
+
+    forbid(monkeypatch)
+    network = random_network(monkeypatch, Without)
+    study = fresh.of(fresh.world._replace(surrogates={"A": network}))
+    study.check(Masks("A", BRIEF))
+    with pytest.raises(InputError, match="no layer that dropout reaches"):
+        study.check(Masks("A", dataclasses.replace(BRIEF, dropout=0.1)))
 
 
 def test_a_mask_for_everybody_is_stored_once(fresh):

@@ -42,6 +42,13 @@ def test_masks_are_those_of_as_many_photos(network, method, start):
     assert np.abs(made[2] - made[0]).max() > 0.1
 
 
+def test_masks_of_one_count_after_the_other(network, monkeypatch):
+    monkeypatch.setattr(video, "people_that_fit", lambda *given: given[-1])
+    nobody = film()
+    one, all_at_once = (video.masks_by_count(nobody, network, BRIEF, COUNTS, 0, m) for m in (1, 9))
+    np.testing.assert_allclose(one, all_at_once, atol=1e-4)
+
+
 def test_an_empty_hull_is_refused(network):
     with pytest.raises(InputError, match="Nobody has 1 photos"):
         video.masks_by_count(film(), network, dataclasses.replace(BRIEF, upper=0.6), COUNTS)
