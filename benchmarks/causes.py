@@ -30,7 +30,7 @@ from opom_jax.baselines import specific  # noqa: E402
 from opom_jax.baselines.settings import Settings as Baseline  # noqa: E402
 from opom_jax.cli.config import use_precision  # noqa: E402
 from opom_jax.cli.table import real_world  # noqa: E402
-from opom_jax.evaluation.features import BATCH, extractor  # noqa: E402
+from opom_jax.evaluation.features import BATCH, batches, extractor  # noqa: E402
 from opom_jax.evaluation.identification import ranks  # noqa: E402
 from opom_jax.masks.apply import apply_mask  # noqa: E402
 from opom_jax.masks.generate import Settings  # noqa: E402
@@ -128,19 +128,15 @@ class Targets:
                 continue
             see = extractor(target)
             clean = (world.photos.probes, world.photos.distractors)
-            self.seen.append((see, *(see(_batches(part)) for part in clean)))
+            self.seen.append((see, *(see(batches(part)) for part in clean)))
 
     def top_1(self, shown: np.ndarray) -> float:
         """Mean Top-1 protection of probes u8[B,H,W,C] over them, in percent."""
         found = [
-            ranks(see(_batches(shown)), gallery, self.counts, others).protection()[0]
+            ranks(see(batches(shown)), gallery, self.counts, others).protection()[0]
             for see, gallery, others in self.seen
         ]
         return float(np.mean(found))
-
-
-def _batches(pictures: np.ndarray) -> list[np.ndarray]:
-    return [pictures[k : k + BATCH] for k in range(0, len(pictures), BATCH)]
 
 
 def likeness(network: Recognizer, photos: np.ndarray, rate: float) -> dict[str, float]:

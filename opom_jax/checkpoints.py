@@ -13,7 +13,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from opom_jax import files
-from opom_jax.errors import InputError
+from opom_jax.errors import InputError, first_line
 
 KEPT = 2
 
@@ -58,7 +58,7 @@ class Checkpoints:
             )
         except (OSError, ValueError) as error:
             raise InputError(
-                f"{self.folder} cannot be used ({_reason(error)}); choose another --workdir."
+                f"{self.folder} cannot be used ({first_line(error)}); choose another --workdir."
             ) from error
 
     def close(self) -> None:
@@ -81,7 +81,7 @@ class Checkpoints:
             self._manager.save(step, args=items, force=True)
         except Exception as error:  # a full disk is a ValueError of tensorstore
             raise InputError(
-                f"{self.folder / str(step)} cannot be written ({_reason(error)}); "
+                f"{self.folder / str(step)} cannot be written ({first_line(error)}); "
                 "make room, then the same command continues."
             ) from error
         self._keep_digests({str(step): files.content_sha256(self.folder / str(step))})
@@ -122,7 +122,7 @@ class Checkpoints:
             raise
         except Exception as error:  # orbax and tensorstore raise many kinds
             raise InputError(
-                f"{folder} is damaged or of another network ({_reason(error)}); remove "
+                f"{folder} is damaged or of another network ({first_line(error)}); remove "
                 "it to go on from the one before, or use another --workdir."
             ) from error
         return jax.tree.unflatten(jax.tree.structure(like), [found[key] for key in wanted])
@@ -142,8 +142,3 @@ def _named(state: Stepped) -> dict[str, jax.Array]:
         jax.tree_util.keystr(path, simple=True, separator="."): leaf
         for path, leaf in jax.tree_util.tree_leaves_with_path(state)
     }
-
-
-def _reason(error: Exception) -> str:
-    reason = str(getattr(error, "strerror", None) or error).strip()
-    return reason.splitlines()[0][:200] if reason else type(error).__name__

@@ -17,7 +17,7 @@ from opom_jax import methods
 from opom_jax.baselines import settings as baselines
 from opom_jax.baselines import specific
 from opom_jax.data import synthetic
-from opom_jax.evaluation.features import BATCH, cached, extractor
+from opom_jax.evaluation.features import batches, cached, extractor
 from opom_jax.evaluation.identification import Ranks, ranks
 from opom_jax.evaluation.table import Table
 from opom_jax.masks import generate as masks
@@ -196,7 +196,7 @@ def clean_features(target: Recognizer, photos: Photos, cache: Path) -> Features:
             "pictures": hashlib.sha256(np.ascontiguousarray(pictures).data).hexdigest(),
         }
         shape = len(pictures), target.spec.embedding
-        return cached(cache, key, shape, lambda out: extract(_batches(pictures), out))
+        return cached(cache, key, shape, lambda out: extract(batches(pictures), out))
 
     return Features(features(photos.probes), features(photos.distractors))
 
@@ -214,7 +214,7 @@ def identify(
     extract, counts = extractor(target), photos.counts
     found = [ranks(clean.probes, clean.probes, counts, clean.distractors)]
     for own in made:
-        features = extract(_batches(masked_probes(photos, own)))
+        features = extract(batches(masked_probes(photos, own)))
         found.append(ranks(features, clean.probes, counts, clean.distractors))
     return found
 
@@ -270,12 +270,8 @@ def similarities(
     """
     starts = np.cumsum(np.asarray(counts)) - np.asarray(counts)
     first, second = (clean.probes[starts + k].astype(np.float64) for k in (0, 1))
-    after = extractor(target)(_batches(masked)).astype(np.float64)
+    after = extractor(target)(batches(masked)).astype(np.float64)
     return np.stack([(first * second).sum(-1), (after * second).sum(-1)], 1)
-
-
-def _batches(pictures: np.ndarray) -> Sequence[np.ndarray]:
-    return [pictures[k : k + BATCH] for k in range(0, len(pictures), BATCH)]
 
 
 def device() -> str:

@@ -25,7 +25,7 @@ from opom_jax.cli.config import use_precision
 from opom_jax.cli.progress import Progress
 from opom_jax.data import images, people, synthetic
 from opom_jax.errors import InputError
-from opom_jax.evaluation.features import BATCH, check_features, extractor
+from opom_jax.evaluation.features import batches, check_features, extractor
 from opom_jax.evaluation.separation import FAR, Separation, Spread, disguised, separation
 from opom_jax.files import cache_folder, held, private_folder
 from opom_jax.networks import recognizer
@@ -150,21 +150,22 @@ def _faces(flags: absl_flags.FlagValues) -> tuple[np.ndarray, np.ndarray]:
     if sum(len(person.train) > 1 for person in found) < 2:
         raise InputError(f"{flags.faces} needs two people with two photos each or more; add some.")
     paths = [path for person in found for path in person.train]
-    batches = (paths[k : k + BATCH] for k in range(0, len(paths), BATCH))
-    read = np.concatenate(list(images.read_batches(batches, flags.size, flags.resize)))
+    read = np.concatenate(list(images.read_batches(batches(paths), flags.size, flags.resize)))
     return read, np.repeat(np.arange(len(found)), [len(person.train) for person in found])
 
 
 def _features(
     network: Recognizer, photos: np.ndarray, progress: Progress | None = None
 ) -> np.ndarray:
-    def batches():
-        for k in range(0, len(photos), BATCH):
-            yield photos[k : k + BATCH].astype(np.float32)  # one type, one compilation
+    def advancing():
+        done = 0
+        for batch in batches(photos):
+            yield batch.astype(np.float32)  # one type, one compilation
+            done += len(batch)
             if progress:
-                progress(min(k + BATCH, len(photos)), len(photos))
+                progress(done, len(photos))
 
-    return extractor(network)(batches())
+    return extractor(network)(advancing())
 
 
 def _report(network: Recognizer, found: Separation) -> str:

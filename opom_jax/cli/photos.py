@@ -7,15 +7,14 @@ import numpy as np
 
 from opom_jax.cli.config import Config
 from opom_jax.data import images
-from opom_jax.evaluation.features import BATCH
+from opom_jax.evaluation.features import batches
 from opom_jax.masks.apply import apply_mask
 from opom_jax.masks.store import read_mask
 
 
 def pixels(paths: Sequence[Path], data: Config) -> Iterator[np.ndarray]:
     """Batches u8[b,H,W,3], 1 <= b <= BATCH, in order; `data` is that of the configuration."""
-    batches = (paths[k : k + BATCH] for k in range(0, len(paths), BATCH))
-    return images.read_batches(batches, data.image_size, data.resize)
+    return images.read_batches(batches(paths), data.image_size, data.resize)
 
 
 def under_masks(

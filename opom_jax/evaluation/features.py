@@ -4,9 +4,10 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,8 @@ from opom_jax import parallel
 from opom_jax.errors import InputError
 from opom_jax.files import making_file
 from opom_jax.networks.recognizer import Recognizer, normalize
+
+Pictures = TypeVar("Pictures", np.ndarray, Sequence[Path])
 
 BATCH = 64  # images of one compiled call, on each device
 SUM, BLOCK = hashlib.sha256().digest_size, 1 << 20  # bytes
@@ -48,6 +51,11 @@ def extractor(network: Recognizer) -> Callable[..., np.ndarray]:
         return out
 
     return extract
+
+
+def batches(pictures: Pictures) -> Iterator[Pictures]:
+    """Photos u8[B,H,W,3], or their paths, in order, at most `BATCH` at a time."""
+    return (pictures[start : start + BATCH] for start in range(0, len(pictures), BATCH))
 
 
 def _groups(batches: Iterator[np.ndarray], devices: int) -> Iterator[list[np.ndarray]]:

@@ -21,7 +21,7 @@ import numpy as np
 from opom_jax import laboratory
 from opom_jax.baselines import specific
 from opom_jax.baselines.settings import Settings as BaselineSettings
-from opom_jax.evaluation.features import BATCH, extractor
+from opom_jax.evaluation.features import batches, extractor
 from opom_jax.evaluation.identification import ranks
 from opom_jax.files import unusable
 from opom_jax.masks.apply import apply_mask
@@ -243,8 +243,7 @@ class Study:
 
     def _features(self, target: str, pictures: np.ndarray) -> np.ndarray:
         self.progress(f"{target} looks at masked photos")
-        extract = extractor(self.world.targets[target])
-        return extract(pictures[k : k + BATCH] for k in range(0, len(pictures), BATCH))
+        return extractor(self.world.targets[target])(batches(pictures))
 
     def _ranks(self, probes, gallery, distractors) -> np.ndarray:
         return ranks(probes, gallery, self.world.photos.counts, distractors).per_person()

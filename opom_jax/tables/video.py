@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from opom_jax.errors import InputError
-from opom_jax.evaluation.features import BATCH, extractor
+from opom_jax.evaluation.features import batches, extractor
 from opom_jax.masks import generate as masks
 from opom_jax.masks.apply import apply_mask
 from opom_jax.masks.batches import Batch
@@ -114,8 +114,7 @@ def cosines(target: Recognizer, prototype: np.ndarray, shown: np.ndarray) -> np.
     """Cosines f64[M,F] in -1..1 of frames u8[M,F,H,W,C] with the mean unit feature of the photos
     u8[K,H,W,C], in the eyes of a target."""
     pictures = np.concatenate([prototype, *shown])
-    batches = (pictures[k : k + BATCH] for k in range(0, len(pictures), BATCH))
-    features = extractor(target)(batches).astype(np.float64)
+    features = extractor(target)(batches(pictures)).astype(np.float64)
     mean = features[: len(prototype)].mean(0)
     found = features[len(prototype) :] @ (mean / np.linalg.norm(mean))
     return found.reshape(shown.shape[:2])

@@ -9,11 +9,10 @@ import numpy as np
 from opom_jax import laboratory
 from opom_jax.data import images, people
 from opom_jax.errors import InputError
+from opom_jax.evaluation.features import batches
 from opom_jax.laboratory import Photos, Progress
 from opom_jax.networks import recognizer
 from opom_jax.networks.recognizer import Recognizer
-
-BATCH = 64  # photos decoded together
 
 
 class World(NamedTuple):
@@ -84,8 +83,7 @@ def on_disk(
 
 
 def _decoded(paths: Sequence[Path], size: int) -> np.ndarray:
-    batches = [paths[start : start + BATCH] for start in range(0, len(paths), BATCH)]
-    return np.concatenate(list(images.read_batches(batches, size)))
+    return np.concatenate(list(images.read_batches(batches(paths), size)))
 
 
 def _loaded(folders: Mapping[str, str]) -> dict[str, Recognizer]:

@@ -12,7 +12,6 @@ import pytest
 from PIL import Image
 
 from opom_jax.cli import evaluate
-from opom_jax.cli import photos as reading
 from opom_jax.evaluation import features
 from opom_jax.files import locked
 from opom_jax.networks import recognizer
@@ -27,8 +26,7 @@ BATCH = 5  # divides neither the people nor the probes
 def cache(tmp_path, monkeypatch) -> Path:
     """The folder of cached features, empty; networks see few images at once."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    for module in (features, reading):
-        monkeypatch.setattr(module, "BATCH", BATCH)
+    monkeypatch.setattr(features, "BATCH", BATCH)
     return tmp_path / "cache" / "opom-jax" / "features"
 
 

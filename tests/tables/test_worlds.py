@@ -5,6 +5,7 @@ import pytest
 
 from opom_jax.data.people import Person
 from opom_jax.errors import InputError
+from opom_jax.evaluation.features import BATCH
 from opom_jax.tables import worlds
 
 NO_NETWORKS: tuple[dict[str, str], dict[str, str]] = {}, {}
@@ -35,9 +36,9 @@ def test_people_keep_their_numbers_of_probes(photos):
 
 
 def test_more_photos_than_are_decoded_together(photos):
-    person = Person("a", photos("a", 0), photos("a", *range(1, worlds.BATCH + 3)))
+    person = Person("a", photos("a", 0), photos("a", *range(1, BATCH + 3)))
     world = worlds.on_disk("own", [person], photos("others", 7), *NO_NETWORKS)
-    assert shades(world.photos.probes) == list(range(1, worlds.BATCH + 3))
+    assert shades(world.photos.probes) == list(range(1, BATCH + 3))
 
 
 @pytest.mark.parametrize(
