@@ -8,7 +8,7 @@ leaves what the surrogate sees (`likeness`). A CSV a group.
 
 import dataclasses
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -163,14 +163,21 @@ def main(argv: list[str]) -> int:
     network = world.surrogates[FLAGS.surrogate]
     chosen = FLAGS.only or (ALIKE, *GROUPS)
     if ALIKE in chosen:
-        rows = []
-        for rate in RATES:
-            alike = likeness(network, world.photos.probes[:BATCH], rate)
-            rows.append({"dropout": rate, **alike, "photos": BATCH})
-            print(rows[-1], flush=True)
+        rows = [
+            {"dropout": rate, **likeness(network, world.photos.probes[:BATCH], rate)}
+            for rate in RATES
+        ]
+        print(*rows, sep="\n")
         timing.write(FLAGS.out, f"causes_{ALIKE}_{FLAGS.surrogate.lower()}", rows, about)
+    if groups := [name for name in GROUPS if name in chosen]:
+        compare(world, network, groups, about)
+    return 0
+
+
+def compare(world: World, network: Recognizer, groups: Sequence[str], about: dict) -> None:
+    """Makes and measures what is in these groups."""
     targets = Targets(world, network)
-    for group in (name for name in chosen if name in GROUPS):
+    for group in groups:
         rows = []
         for name, make in GROUPS[group].items():
             start = perf_counter()
@@ -179,7 +186,6 @@ def main(argv: list[str]) -> int:
             rows.append({"group": group, "variant": name, "top1": round(targets.top_1(shown), 1)})
             print(f"{name:45} {rows[-1]['top1']:5.1f}   {seconds:.0f} s", flush=True)
         timing.write(FLAGS.out, f"causes_{group}_{FLAGS.surrogate.lower()}", rows, about)
-    return 0
 
 
 if __name__ == "__main__":
