@@ -2,7 +2,8 @@
 
 Makes one mask per person: WORKDIR/masks/mask_id<k>.npy (float32, (3,H,W), RGB), config.json and
 metrics.jsonl. The same command continues an interrupted run. Methods that make one mask for
-everybody store it for each person. With --config.diverse=M every person has M masks,
+everybody store it for each person; of these `gap` continues after its last epoch, `fi_uap_all`
+begins anew. With --config.diverse=M every person has M masks,
 mask_id<k>_<m>.npy, that are also far from one another.
 
 All devices of the machine share the people. Several processes share them too, each started with

@@ -27,9 +27,10 @@ SAME = 0.999  # cosine of two networks' features of a photo, from which the netw
 
 
 def extractor(network: Recognizer) -> Callable[..., np.ndarray]:
-    """Compiles a network into a function from batches u8[b,H,W,3], 1 <= b <= BATCH, to features
-    f32[B,D] of unit length of all of them in order. Every device takes a batch at a time. A second
-    argument of this shape is where they go; without it memory holds them twice for a moment."""
+    """Compiles a network into a function from batches u8 or f32[b,H,W,3], RGB in 0..255,
+    1 <= b <= BATCH, to features f32[B,D] of unit length of all of them in order. Every device takes
+    a batch at a time. A second argument of this shape is where they go; without it memory holds
+    them twice for a moment."""
     embed, devices = _unit(network.embed), jax.local_device_count()
 
     def parts(batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:

@@ -51,6 +51,13 @@ def project(point: jax.Array, bounds: Bounds) -> jax.Array:
     falls piecewise linearly in t with knots at point - lower and point - upper: evaluating it at
     all 2N knots brackets t, and one interpolation finishes it. O(N^2) work that fuses.
 
+    Args:
+      point: f32[N], finite.
+      bounds: f32[N], f32[N], f32[].
+
+    Returns:
+      f32[N] with the sum `total`, up to rounding.
+
     Example:
       >>> box = Bounds(jnp.zeros(3), jnp.ones(3), jnp.array(1.0))
       >>> project(jnp.array([0.9, 0.5, -1.0]), box).round(6).tolist()
