@@ -93,7 +93,7 @@ def test_devices_without_work_are_said(world, opom, tmp_path, monkeypatch):
     assert answer.code == 0
     (line,) = answer.errors
     assert "batches of 3 people leave 7 of 8 devices without work" in line
-    assert "--config.people_per_batch=1 spreads people best" in line
+    assert "--config.people_per_batch=1, in another --workdir, spreads people best" in line
 
 
 def test_another_seed_gives_other_masks(world, opom, finished, tmp_path):
