@@ -74,6 +74,7 @@ def paper(**changes) -> Settings:
 
 
 TRANSFER = {"steps": 100, "momentum": 1.0, "dropout": 0.1}
+ALIKE, RATES = "likeness", (0.1, 0.05, 0.02, 0.01)  # of a network's features under DFANet
 GROUPS: dict[str, dict[str, Make]] = {
     "form": {
         "ConvexHull": of_people(Settings()),
@@ -107,9 +108,6 @@ GROUPS: dict[str, dict[str, Make]] = {
         for most in (400, 10_000)
     },
 }
-
-
-ALIKE, RATES = "likeness", (0.1, 0.05, 0.02, 0.01)  # of a network's features under DFANet
 
 flags.register_validator(
     "only",

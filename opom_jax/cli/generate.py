@@ -3,8 +3,8 @@
 Makes one mask per person: WORKDIR/masks/mask_id<k>.npy (float32, (3,H,W), RGB), config.json and
 metrics.jsonl. The same command continues an interrupted run. Methods that make one mask for
 everybody store it for each person; of these `gap` continues after its last epoch, `fi_uap_all`
-begins anew. With --config.diverse=M every person has M masks,
-mask_id<k>_<m>.npy, that are also far from one another.
+begins anew. With --config.diverse=M every person has M masks, mask_id<k>_<m>.npy, that are also far
+from one another.
 
 All devices of the machine share the people. Several processes share them too, each started with
 --processes=K --process=I and the same --workdir, on one machine or many: the masks are those of one
@@ -115,8 +115,9 @@ def _note_idle(people: int, batch: int, devices: int) -> None:
 
 def _smaller(method: str) -> str:
     """What helps if memory is too small."""
-    key = "baseline.photos_per_step" if "photos_per_step" in METHODS[method].reads else ""
-    return f"lower config.{key or 'people_per_batch'}, in another --workdir"
+    by_photos = "photos_per_step" in METHODS[method].reads
+    key = "baseline.photos_per_step" if by_photos else "people_per_batch"
+    return f"lower config.{key}, in another --workdir"
 
 
 def _universal(settings) -> bool:

@@ -52,10 +52,10 @@ def markdown(results: Results, white_box: Sequence[str] = ()) -> str:
         for k in TOP:
             cells = " | ".join(f"{results[name][row][f'top{k}']:.1f}" for name in results)
             lines.append(f"| {row}, Top-{k} | {cells} |")
-    if {*results} - {"mean", *white_box}:
-        lines += ["\n`*`: the surrogate itself, not in the mean"] * bool(white_box)
-    else:
-        lines.append("\n`*`: the surrogate itself; no other target was named")
+    if white_box:
+        others = {*results} - {"mean", *white_box}
+        more = ", not in the mean" if others else "; no other target was named"
+        lines.append(f"\n`*`: the surrogate itself{more}")
     return "\n".join(lines)
 
 
